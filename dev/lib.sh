@@ -7,9 +7,12 @@
 # To be sourced by bash, with `set -euo pipefail` in force.  What registers
 # something (on_exit, scratch_make, server_tree) must be called in the main
 # shell, not in $( ) or a pipeline, where it would be lost.
+#
+# It works in a bare chroot as well, where neither /proc nor /dev/fd is.
 
 # The checkout that this file belongs to.
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+: "${HOME:=$(getent passwd "$(id -u)" | cut -d: -f6)}"
 SCRATCH=
 PG_CONFIG=
 UNPRIVILEGED=nobody
@@ -113,9 +116,14 @@ stop_group() {
 }
 
 # Is a process of this group there that is not just waiting to be reaped?
+# (What has lost its parent may wait long for that.)
 group_lives() {
-	ps -e -o pgid=,stat= |
-		awk -v g="$1" '$1 == g && $2 !~ /^Z/ { n++ } END { exit !n }'
+	if [ ! -e /proc/self ]; then
+		kill -0 -- "-$1" 2>/dev/null
+		return
+	fi
+	cat /proc/[0-9]*/stat 2>/dev/null | sed 's/^.*) //' |
+		awk -v g="$1" '$1 != "Z" && $3 == g { n++ } END { exit !n }'
 }
 
 # ---- packages ----------------------------------------------------------
@@ -208,10 +216,15 @@ pg_major() {
 }
 
 # need_server MAJOR: install what building against a server of this major
-# and running it takes.
+# and running it takes.  The server may also be there without being known as
+# a package.
 need_server() {
-	need_packages "postgresql-$1" "postgresql-server-dev-$1" \
-		gcc libc6-dev make procps
+	local lib=/usr/lib/postgresql/$1
+
+	need_packages gcc libc6-dev make
+	[ -x "$lib/bin/postgres" ] && [ -x "$lib/bin/pg_config" ] &&
+		[ -e "$lib/lib/pgxs/src/makefiles/pgxs.mk" ] && return
+	need_packages "postgresql-$1" "postgresql-server-dev-$1"
 }
 
 # ---- the scratch folder and who works there ----------------------------
@@ -221,7 +234,7 @@ need_server() {
 # script ends.
 scratch_make() {
 	# Sockets are made in it, and a socket's path has 107 bytes at most.
-	SCRATCH=$(mktemp -d /tmp/bbr.XXXXXX)
+	SCRATCH=$(realpath "$(mktemp -d /tmp/bbr.XXXXXX)")
 	on_exit scratch_remove
 	mkdir "$SCRATCH/tmp"
 	[ "$(id -u)" != 0 ] ||
@@ -235,21 +248,31 @@ scratch_remove() {
 
 # Stop each server whose data directory is in the scratch folder.
 scratch_stop_servers() {
-	local file pid i signal
-
-	while IFS= read -r -d '' file; do
-		pid=$(head -n 1 "$file")
-		[[ $pid =~ ^[0-9]+$ ]] || continue
-		for signal in INT QUIT KILL; do
-			for ((i = 0; i < 100; i++)); do
-				# A number alone may be another process's by now.
-				[ "$(readlink "/proc/$pid/cwd")" = "$(dirname "$file")" ] ||
-					continue 3
-				[ "$i" -gt 0 ] || kill "-$signal" "$pid" 2>/dev/null
-				sleep 0.1
-			done
+	find "$SCRATCH" -name postmaster.pid 2>/dev/null |
+		while IFS= read -r file; do
+			stop_server "$(dirname "$file")" "$(head -n 1 "$file")"
 		done
-	done < <(find "$SCRATCH" -name postmaster.pid -print0 2>/dev/null)
+}
+
+# stop_server FOLDER PID: fast, or else at once, or else by force.
+stop_server() {
+	local signal i
+
+	for signal in INT QUIT KILL; do
+		kill_server "$1" "$2" "$signal" || return 0
+		for ((i = 0; i < 100; i++)); do
+			kill_server "$1" "$2" 0 || return 0
+			sleep 0.1
+		done
+	done
+}
+
+# kill_server FOLDER PID SIGNAL: fails if PID is not, or no more, the server
+# of that folder.  A number alone may be another process's by now.
+kill_server() {
+	[[ $2 =~ ^[0-9]+$ ]] || return 1
+	[ ! -e /proc/self ] || [ "$(readlink "/proc/$2/cwd")" = "$1" ] || return 1
+	kill "-$3" "$2" 2>/dev/null
 }
 
 # as_user COMMAND...: run it as an unprivileged user, in the scratch folder.
@@ -314,8 +337,9 @@ checkout_files() (
 		git -c safe.directory='*' ls-files -z --cached --others \
 			--exclude-standard --deduplicate
 	else
-		find . -type f -not -name '*.o' -not -name '*.so' \
-			-not -name '*.bc' -print0
+		find . \( -name .git -o -name tmp_check -o -name tmp_check_iso \) \
+			-prune -o -type f -not -name '*.o' -not -name '*.so' \
+			-not -name '*.bc' -printf '%P\0'
 	fi | while IFS= read -r -d '' file; do
 		# One that was deleted is still listed until that is committed.
 		[ ! -e "$file" ] || printf '%s\0' "$file"
