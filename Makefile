@@ -1,0 +1,30 @@
+# bigbrotr_refresher: keeps materialized views fresh from inside the server
+MODULE_big = bigbrotr_refresher
+OBJS = \
+	bigbrotr_refresher.o \
+	src/cycle.o \
+	src/depend.o \
+	src/log.o \
+	src/plan.o \
+	src/refresh.o \
+	src/schedule.o \
+	src/target.o \
+	src/view_list.o \
+	src/worker.o
+
+EXTENSION = bigbrotr_refresher
+DATA = bigbrotr_refresher--1.0.sql
+PGFILEDESC = "bigbrotr_refresher - keeps materialized views fresh"
+
+# Each kind of test has a server of its own, preloaded with the extension.
+REGRESS = grammar
+REGRESS_OPTS = --temp-instance=tmp_check/regress \
+	--temp-config=$(srcdir)/sql/regress.conf
+TAP_TESTS = 1
+
+PG_CONFIG = pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# PGXS knows nothing of headers.
+$(OBJS): $(wildcard $(srcdir)/src/*.h)

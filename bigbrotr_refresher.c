@@ -1,0 +1,239 @@
+/*-------------------------------------------------------------------------
+ *
+ * bigbrotr_refresher.c
+ *	  Keeps materialized views fresh from inside the server.
+ *
+ * A background worker for each database of a parameter refreshes that
+ * database's materialized views, in the order of their dependencies, each in
+ * its own transaction, on a fixed schedule, and reports to the server log.
+ *
+ * This file is the door: the parameters and the registration of the workers.
+ * How anything is done is in src/; ARCHITECTURE.md shows the way.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "src/compat.h"
+#include "src/settings.h"
+#include "src/view_list.h"
+#include "src/worker.h"
+
+PG_MODULE_MAGIC;
+
+/* BigBrotr's views, in its order */
+#define DEFAULT_VIEWS \
+	"relay_metadata_latest, event_stats, relay_stats, kind_counts, " \
+	"kind_counts_by_relay, pubkey_counts, pubkey_counts_by_relay, " \
+	"network_stats, event_daily_counts, events_replaceable_latest, " \
+	"events_addressable_latest, relay_software_counts, " \
+	"supported_nip_counts"
+
+char	   *refresher_databases;
+char	   *refresher_role;
+int			refresher_restart_interval;
+bool		refresher_enabled;
+int			refresher_interval;
+int			refresher_refresh_timeout;
+int			refresher_lock_timeout;
+const ViewList *refresher_view_list;
+uint64		refresher_view_list_generation;
+
+/* The names in "databases" */
+typedef struct DatabaseList
+{
+	int			nnames;
+	char		names[FLEXIBLE_ARRAY_MEMBER][NAMEDATALEN];
+} DatabaseList;
+
+static const DatabaseList *database_list;
+
+/* What "views" was set to; all others read the parsed list */
+static char *refresher_views;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+static void define_fixed_parameters(void);
+static void define_reloadable_parameters(void);
+static bool check_databases(char **newval, void **extra, GucSource source);
+static void assign_databases(const char *newval, void *extra);
+static bool check_role(char **newval, void **extra, GucSource source);
+static bool check_views(char **newval, void **extra, GucSource source);
+static void assign_views(const char *newval, void *extra);
+static void report_place(const ViewListError *error);
+static void register_workers(void);
+
+/*
+ * Entry point of the library.
+ *
+ * Loaded later than by shared_preload_libraries, it defines nothing: a worker
+ * that does not exist has no parameters.
+ */
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	define_fixed_parameters();
+	define_reloadable_parameters();
+	MarkGUCPrefixReserved(REFRESHER_NAME);
+	register_workers();
+}
+
+static void
+define_fixed_parameters(void)
+{
+	DefineCustomStringVariable(REFRESHER_NAME ".databases",
+							   "Databases whose views are refreshed, each by a worker of its own.",
+							   "A list of names separated by commas.",
+							   &refresher_databases, "bigbrotr",
+							   PGC_POSTMASTER, 0,
+							   check_databases, assign_databases, NULL);
+	DefineCustomStringVariable(REFRESHER_NAME ".role",
+							   "Role that the workers connect as.",
+							   "Empty: the bootstrap superuser.",
+							   &refresher_role, "",
+							   PGC_POSTMASTER, 0,
+							   check_role, NULL, NULL);
+	DefineCustomIntVariable(REFRESHER_NAME ".restart_interval",
+							"Time after which a worker that ended is started again.",
+							NULL,
+							&refresher_restart_interval, 10, 1, 3600,
+							PGC_POSTMASTER, GUC_UNIT_S,
+							NULL, NULL, NULL);
+}
+
+static void
+define_reloadable_parameters(void)
+{
+	DefineCustomBoolVariable(REFRESHER_NAME ".enabled",
+							 "Refreshes views.",
+							 "When turned off, the view in hand is finished and no other is begun.",
+							 &refresher_enabled, true,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomStringVariable(REFRESHER_NAME ".views",
+							   "Views to refresh, in this order.",
+							   "Items are separated by \",\" or, where what stands before must end first, by \";\". An item may have an interval of its own, as in \"event_stats @ 1h\".",
+							   &refresher_views, DEFAULT_VIEWS,
+							   PGC_SIGHUP, 0,
+							   check_views, assign_views, NULL);
+	DefineCustomIntVariable(REFRESHER_NAME ".interval",
+							"Time from the start of one cycle to the start of the next.",
+							NULL,
+							&refresher_interval, 24 * 60 * 60,
+							VIEW_LIST_MIN_INTERVAL, VIEW_LIST_MAX_INTERVAL,
+							PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable(REFRESHER_NAME ".refresh_timeout",
+							"Maximum time that the refresh of one view may take.",
+							"0 means no limit.",
+							&refresher_refresh_timeout, 0, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable(REFRESHER_NAME ".lock_timeout",
+							"Maximum time that a refresh may wait for one lock.",
+							"0 means no limit.",
+							&refresher_lock_timeout, 0, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+}
+
+/*
+ * Check a list of database names, which may be empty, and make it an array.
+ */
+static bool
+check_databases(char **newval, void **extra, GucSource source)
+{
+	ViewListError error;
+	DatabaseList *list;
+	int			nnames = 1;
+
+	for (const char *c = *newval; *c; c++)
+		nnames += (*c == ',') ? 1 : 0;
+	list = compat_guc_malloc(offsetof(DatabaseList, names) +
+							 nnames * NAMEDATALEN);
+	if (list == NULL)
+		return false;
+	if (!view_list_names(*newval, list->names, &list->nnames, &error))
+	{
+		report_place(&error);
+		compat_guc_free(list);
+		return false;
+	}
+	*extra = list;
+	return true;
+}
+
+static void
+assign_databases(const char *newval, void *extra)
+{
+	database_list = extra;
+}
+
+static bool
+check_role(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) < NAMEDATALEN)
+		return true;
+	GUC_check_errdetail("The name is longer than %d bytes.", NAMEDATALEN - 1);
+	return false;
+}
+
+/*
+ * Check the list of views, and parse it.
+ */
+static bool
+check_views(char **newval, void **extra, GucSource source)
+{
+	ViewListError error;
+	ViewList   *list = compat_guc_malloc(view_list_size(*newval));
+
+	if (list == NULL)
+		return false;
+	if (!view_list_parse(*newval, list, &error))
+	{
+		report_place(&error);
+		compat_guc_free(list);
+		return false;
+	}
+	*extra = list;
+	return true;
+}
+
+static void
+assign_views(const char *newval, void *extra)
+{
+	refresher_view_list = extra;
+	refresher_view_list_generation++;
+}
+
+/*
+ * Say where a list is wrong, and why.
+ */
+static void
+report_place(const ViewListError *error)
+{
+	GUC_check_errcode(ERRCODE_SYNTAX_ERROR);
+	GUC_check_errdetail("At character %d: %s.", error->position,
+						error->reason);
+}
+
+static void
+register_workers(void)
+{
+	if (database_list->nnames == 0)
+		ereport(LOG,
+				(errmsg(REFRESHER_NAME ": no views are refreshed, because \"" REFRESHER_NAME ".databases\" is empty")));
+	for (int i = 0; i < database_list->nnames; i++)
+		worker_register(database_list->names[i]);
+}

@@ -1,0 +1,21 @@
+/*-------------------------------------------------------------------------
+ *
+ * log.h
+ *	  Lines of key=value for the server log.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LOG_H
+#define LOG_H
+
+#include "lib/stringinfo.h"
+
+extern char *log_event(const char *event,...);
+extern void log_append(StringInfo line, const char *key, const char *value);
+extern void log_append_int(StringInfo line, const char *key, int64 value);
+extern void log_append_seconds(StringInfo line, const char *key,
+							   int64 microseconds);
+
+#endif							/* LOG_H */

@@ -1,0 +1,492 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan.c
+ *	  A list and the catalogs in, what to refresh after what out.
+ *
+ * Three steps, each linear (but for sorting) in views and dependencies:
+ *
+ * 1. The specifications become items, wildcards expanded.
+ * 2. Each item learns which others it reads.
+ * 3. The items are put in order: by stage, then as they are listed, and none
+ *	  before what it reads.  The last wins: such an item is moved behind what
+ *	  it reads, into a later stage if need be.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "lib/binaryheap.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "depend.h"
+#include "log.h"
+#include "plan.h"
+
+/* What tells whether two names stand for the same thing */
+typedef struct PlanKey
+{
+	Oid			relid;
+	Oid			funcid;			/* only if there is no relation */
+} PlanKey;
+
+typedef struct PlanEntry
+{
+	PlanKey		key;			/* must be first */
+	int			item;
+} PlanEntry;
+
+/* A plan in the making */
+typedef struct PlanBuilder
+{
+	const ViewList *list;
+	Oid			role;
+	int			nitems;
+	int			maxitems;
+	PlanItem   *items;
+	HTAB	   *entries;		/* the items by what they stand for */
+
+	/* For putting in order */
+	int		   *nwaits;			/* how many items each still waits for */
+	List	  **readers;		/* who reads each item */
+} PlanBuilder;
+
+static void plan_expand(PlanBuilder *builder);
+static void plan_expand_wildcards(PlanBuilder *builder, bool qualified);
+static void plan_expand_wildcard(PlanBuilder *builder, const ViewSpec *spec);
+static void plan_add(PlanBuilder *builder, const ViewSpec *spec,
+					 const char *schema, const char *name);
+static void plan_connect(PlanBuilder *builder);
+static RefreshPlan *plan_order(PlanBuilder *builder);
+static int	plan_break_circle(PlanBuilder *builder, int from, int nleft);
+static int	plan_awaited(PlanBuilder *builder, int waiting);
+static void plan_note_moved(PlanBuilder *builder, PlanItem *item);
+static RefreshPlan *plan_arrange(PlanBuilder *builder, const int *order);
+static int	plan_compare_listed(const void *a, const void *b);
+static int	plan_compare_indexes(const void *a, const void *b);
+static int	plan_compare_ready(Datum a, Datum b, void *arg);
+
+/*
+ * Plan to refresh what a list names, called by "role" where functions are
+ * called.
+ *
+ * What cannot be refreshed is in the plan too, with its reason.  The plan is
+ * allocated in the current memory context, and does not point into the list.
+ * Needs a transaction and a snapshot.
+ */
+RefreshPlan *
+plan_make(const ViewList *list, Oid role)
+{
+	PlanBuilder builder = {0};
+
+	builder.list = list;
+	builder.role = role;
+	plan_expand(&builder);
+	plan_connect(&builder);
+	return plan_order(&builder);
+}
+
+/*
+ * Step 1: items out of specifications.
+ *
+ * A wildcard adds what is not named elsewhere, so names come first, then
+ * wildcards of one schema, then that of all.  At the end everything stands at
+ * its place in the list again.
+ */
+static void
+plan_expand(PlanBuilder *builder)
+{
+	HASHCTL		control;
+
+	control.keysize = sizeof(PlanKey);
+	control.entrysize = sizeof(PlanEntry);
+	control.hcxt = CurrentMemoryContext;
+	builder->entries = hash_create("bigbrotr_refresher plan",
+								   Max(builder->list->nspecs, 64), &control,
+								   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	builder->maxitems = Max(builder->list->nspecs, 16);
+	builder->items = palloc(builder->maxitems * sizeof(PlanItem));
+
+	for (int i = 0; i < builder->list->nspecs; i++)
+	{
+		const ViewSpec *spec = &builder->list->specs[i];
+
+		if (spec->name != NULL)
+			plan_add(builder, spec, spec->schema, spec->name);
+	}
+	plan_expand_wildcards(builder, true);
+	plan_expand_wildcards(builder, false);
+
+	qsort(builder->items, builder->nitems, sizeof(PlanItem),
+		  plan_compare_listed);
+	for (int i = 0; i < builder->nitems; i++)
+		builder->items[i].listed = i;
+}
+
+static void
+plan_expand_wildcards(PlanBuilder *builder, bool qualified)
+{
+	for (int i = 0; i < builder->list->nspecs; i++)
+	{
+		const ViewSpec *spec = &builder->list->specs[i];
+
+		if (spec->name == NULL && (spec->schema != NULL) == qualified)
+			plan_expand_wildcard(builder, spec);
+	}
+}
+
+/*
+ * Add the materialized views of one schema or of all.
+ *
+ * A schema that does not exist becomes an item that fails and says so.  One
+ * that has no materialized views is fine.
+ */
+static void
+plan_expand_wildcard(PlanBuilder *builder, const ViewSpec *spec)
+{
+	Oid			namespace = InvalidOid;
+	Relation	catalog;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (spec->schema != NULL)
+	{
+		namespace = get_namespace_oid(spec->schema, true);
+		if (!OidIsValid(namespace))
+		{
+			plan_add(builder, spec, spec->schema, "*");
+			return;
+		}
+	}
+
+	catalog = table_open(RelationRelationId, AccessShareLock);
+	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_class class = (Form_pg_class) GETSTRUCT(tuple);
+		PlanKey		key = {class->oid, InvalidOid};
+
+		if (class->relkind != RELKIND_MATVIEW ||
+			(OidIsValid(namespace) && class->relnamespace != namespace) ||
+			hash_search(builder->entries, &key, HASH_FIND, NULL) != NULL)
+			continue;
+		plan_add(builder, spec, get_namespace_name(class->relnamespace),
+				 pstrdup(NameStr(class->relname)));
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+}
+
+/*
+ * Add one item, unless another name of the same thing is there already; the
+ * first one's note then says so.
+ */
+static void
+plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
+		 const char *name)
+{
+	PlanItem	item = {0};
+	PlanKey		key;
+	PlanEntry  *entry;
+	bool		found = false;
+
+	CHECK_FOR_INTERRUPTS();
+	item.target.schema = schema ? pstrdup(schema) : NULL;
+	item.target.name = pstrdup(name);
+	target_resolve(&item.target, builder->role);
+	item.listed = spec - builder->list->specs;
+	item.stage = spec->stage;
+	item.interval = spec->interval;
+
+	/* What a wildcard adds has the short name if that means the same. */
+	item.label = target_label(spec->name == NULL &&
+							  OidIsValid(item.target.relid) &&
+							  RelationIsVisible(item.target.relid) ?
+							  NULL : schema, name);
+	item.qualified = target_qualified_name(&item.target);
+
+	key.relid = item.target.relid;
+	key.funcid = OidIsValid(key.relid) ? InvalidOid : item.target.funcid;
+	if (OidIsValid(key.relid) || OidIsValid(key.funcid))
+	{
+		entry = hash_search(builder->entries, &key, HASH_ENTER, &found);
+		if (found)
+		{
+			PlanItem   *first = &builder->items[entry->item];
+
+			if (first->note == NULL)
+				first->note = log_event("name_repeated",
+										"view", first->label,
+										"also", item.label, NULL);
+			return;
+		}
+		entry->item = builder->nitems;
+	}
+
+	if (builder->nitems == builder->maxitems)
+	{
+		builder->maxitems *= 2;
+		builder->items = repalloc_huge(builder->items,
+									   builder->maxitems * sizeof(PlanItem));
+	}
+	builder->items[builder->nitems++] = item;
+}
+
+/*
+ * Step 2: who reads whom.
+ */
+static void
+plan_connect(PlanBuilder *builder)
+{
+	DependGraph *graph = depend_create(builder->nitems);
+
+	for (int i = 0; i < builder->nitems; i++)
+	{
+		if (OidIsValid(builder->items[i].target.relid))
+			depend_add_item(graph, builder->items[i].target.relid, i);
+	}
+
+	builder->nwaits = palloc0(builder->nitems * sizeof(int) + 1);
+	builder->readers = palloc0(builder->nitems * sizeof(List *) + 1);
+	for (int i = 0; i < builder->nitems; i++)
+	{
+		PlanItem   *item = &builder->items[i];
+		const int  *reads;
+		int			nreads;
+
+		if (!OidIsValid(item->target.relid))
+			continue;
+		reads = depend_items_read(graph, item->target.relid, &nreads);
+		item->depends = palloc(nreads * sizeof(int) + 1);
+		for (int j = 0; j < nreads; j++)
+		{
+			if (reads[j] == i)
+				continue;		/* it reads its own old rows */
+			item->depends[item->ndepends++] = reads[j];
+			builder->readers[reads[j]] =
+				lappend_int(builder->readers[reads[j]], i);
+		}
+		builder->nwaits[i] = item->ndepends;
+	}
+}
+
+/*
+ * Step 3: put the items in order.
+ *
+ * Of those that wait for no other, always take the one of the earliest stage
+ * and place.  (Kahn's algorithm with a heap.)  An item's stage is final once
+ * it waits for no other, and never before those of what it reads, so stages
+ * come in order as well.
+ */
+static RefreshPlan *
+plan_order(PlanBuilder *builder)
+{
+	binaryheap *ready = binaryheap_allocate(Max(builder->nitems, 1),
+											plan_compare_ready,
+											builder->items);
+	int		   *order = palloc(builder->nitems * sizeof(int) + 1);
+	int			nordered = 0;
+	int			stuck = 0;
+
+	for (int i = 0; i < builder->nitems; i++)
+	{
+		if (builder->nwaits[i] == 0)
+			binaryheap_add_unordered(ready, Int32GetDatum(i));
+	}
+	binaryheap_build(ready);
+
+	while (nordered < builder->nitems)
+	{
+		ListCell   *cell;
+		int			current;
+
+		CHECK_FOR_INTERRUPTS();
+		if (binaryheap_empty(ready))
+		{
+			while (builder->nwaits[stuck] < 0)
+				stuck++;
+			binaryheap_add(ready,
+						   Int32GetDatum(plan_break_circle(builder, stuck,
+														   builder->nitems - nordered)));
+		}
+		current = DatumGetInt32(binaryheap_remove_first(ready));
+		builder->nwaits[current] = -1;	/* done */
+		order[nordered++] = current;
+		plan_note_moved(builder, &builder->items[current]);
+
+		foreach(cell, builder->readers[current])
+		{
+			int			reader = lfirst_int(cell);
+			PlanItem   *item = &builder->items[reader];
+
+			if (builder->nwaits[reader] <= 0)
+				continue;		/* freed from a circle */
+			item->stage = Max(item->stage, builder->items[current].stage);
+			if (--builder->nwaits[reader] == 0)
+				binaryheap_add(ready, Int32GetDatum(reader));
+		}
+	}
+	return plan_arrange(builder, order);
+}
+
+/*
+ * Choose an item that shall not wait, where all wait for each other.
+ *
+ * Materialized views cannot be made so, but a plain view between them can be
+ * replaced by one that closes a circle.  Then the first of the circle, by the
+ * list, goes first and reads what the others had before.  "from" is any item
+ * that still waits, and "nleft" how many do.  Returns the index chosen.
+ */
+static int
+plan_break_circle(PlanBuilder *builder, int from, int nleft)
+{
+	PlanItem   *item;
+	int			chosen;
+	int			kept = 0;
+
+	/* After so many steps, we are in a circle, wherever we came from. */
+	for (int i = 0; i < nleft; i++)
+		from = plan_awaited(builder, from);
+	chosen = from;
+	for (int i = plan_awaited(builder, from); i != from;
+		 i = plan_awaited(builder, i))
+		chosen = Min(chosen, i);
+
+	item = &builder->items[chosen];
+	for (int i = 0; i < item->ndepends; i++)
+	{
+		if (builder->nwaits[item->depends[i]] < 0)
+			item->depends[kept++] = item->depends[i];
+	}
+	item->ndepends = kept;
+	builder->nwaits[chosen] = 0;
+	item->note = log_event("circular_dependency", "view", item->label, NULL);
+	return chosen;
+}
+
+/*
+ * The first item that this one still waits for.
+ */
+static int
+plan_awaited(PlanBuilder *builder, int waiting)
+{
+	PlanItem   *item = &builder->items[waiting];
+
+	for (int i = 0; i < item->ndepends; i++)
+	{
+		if (builder->nwaits[item->depends[i]] >= 0)
+			return item->depends[i];
+	}
+	elog(ERROR, "view %d waits for nothing", waiting);
+	return -1;					/* keep compiler quiet */
+}
+
+/*
+ * If an item was listed before something that it reads, have that said.
+ */
+static void
+plan_note_moved(PlanBuilder *builder, PlanItem *item)
+{
+	StringInfoData after;
+
+	if (item->note != NULL)
+		return;
+	initStringInfo(&after);
+	for (int i = 0; i < item->ndepends; i++)
+	{
+		PlanItem   *read = &builder->items[item->depends[i]];
+
+		if (read->listed > item->listed)
+			appendStringInfo(&after, "%s%s", after.len > 0 ? "," : "",
+							 read->label);
+	}
+	if (after.len > 0)
+		item->note = log_event("order_corrected", "view", item->label,
+							   "after", after.data, NULL);
+	pfree(after.data);
+}
+
+/*
+ * Make the plan: items in their new order, and indexes to match.
+ */
+static RefreshPlan *
+plan_arrange(PlanBuilder *builder, const int *order)
+{
+	RefreshPlan *plan = palloc(sizeof(RefreshPlan));
+	int		   *places = palloc(builder->nitems * sizeof(int) + 1);
+
+	plan->nitems = builder->nitems;
+	plan->items = palloc_extended(builder->nitems * sizeof(PlanItem) + 1,
+								  MCXT_ALLOC_HUGE);
+	for (int i = 0; i < plan->nitems; i++)
+	{
+		plan->items[i] = builder->items[order[i]];
+		places[order[i]] = i;
+	}
+	for (int i = 0; i < plan->nitems; i++)
+	{
+		PlanItem   *item = &plan->items[i];
+
+		for (int j = 0; j < item->ndepends; j++)
+			item->depends[j] = places[item->depends[j]];
+		if (item->ndepends > 1)
+			qsort(item->depends, item->ndepends, sizeof(int),
+				  plan_compare_indexes);
+	}
+	return plan;
+}
+
+/*
+ * By place in the list; by name, what one wildcard added.
+ */
+static int
+plan_compare_listed(const void *a, const void *b)
+{
+	const PlanItem *left = a;
+	const PlanItem *right = b;
+	int			result;
+
+	if (left->listed != right->listed)
+		return left->listed < right->listed ? -1 : 1;
+	result = strcmp(left->target.schema, right->target.schema);
+	if (result == 0)
+		result = strcmp(left->target.name, right->target.name);
+	return result;
+}
+
+static int
+plan_compare_indexes(const void *a, const void *b)
+{
+	int			left = *(const int *) a;
+	int			right = *(const int *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+/*
+ * The heap gives the greatest first, so what comes earlier is the greater.
+ */
+static int
+plan_compare_ready(Datum a, Datum b, void *arg)
+{
+	const PlanItem *left = (const PlanItem *) arg + DatumGetInt32(a);
+	const PlanItem *right = (const PlanItem *) arg + DatumGetInt32(b);
+
+	if (left->stage != right->stage)
+		return left->stage < right->stage ? 1 : -1;
+	if (left->listed != right->listed)
+		return left->listed < right->listed ? 1 : -1;
+	return 0;
+}

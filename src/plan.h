@@ -1,0 +1,40 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan.h
+ *	  A list and the catalogs in, what to refresh after what out.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PLAN_H
+#define PLAN_H
+
+#include "target.h"
+#include "view_list.h"
+
+/* One view to be refreshed */
+typedef struct PlanItem
+{
+	RefreshTarget target;
+	const char *label;			/* its name in log, history and NOTIFY */
+	const char *qualified;		/* its name with the schema */
+	int			listed;			/* its place in the list, wildcards expanded */
+	int			stage;			/* from 0; never before that of what it reads */
+	int			interval;		/* in seconds; 0: the default */
+	int			ndepends;
+	int		   *depends;		/* the items that it reads: indexes, all
+								 * smaller than its own, ascending */
+	const char *note;			/* what is to be said of it once, or NULL */
+} PlanItem;
+
+/* All views, in an order in which they can be refreshed one by one */
+typedef struct RefreshPlan
+{
+	int			nitems;
+	PlanItem   *items;
+} RefreshPlan;
+
+extern RefreshPlan *plan_make(const ViewList *list, Oid role);
+
+#endif							/* PLAN_H */

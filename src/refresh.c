@@ -1,0 +1,282 @@
+/*-------------------------------------------------------------------------
+ *
+ * refresh.c
+ *	  One view, one attempt, one transaction: a result, never an error.
+ *
+ * An ERROR while a view is refreshed is that view's alone: it is caught, the
+ * transaction is aborted, and the error becomes a part of the result.  (The
+ * loop over tables in the server's autovacuum.c does the same.)  FATAL is not
+ * caught, so a terminated process ends at once.
+ *
+ * A cancel request (SIGINT) is heeded only while a view is refreshed, and so
+ * is a timeout; one that comes too late is forgotten and hits nothing else.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "portability/instr_time.h"
+#include "storage/lock.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+
+#include "compat.h"
+#include "refresh.h"
+
+/* Is there something that a cancel request is to cancel? */
+static volatile sig_atomic_t refresh_cancellable = false;
+
+static void refresh_in_transaction(const RefreshRequest *request,
+								   RefreshResult *result);
+static void refresh_arm(int timeout);
+static void refresh_disarm(void);
+static void refresh_execute(const char *command);
+static void refresh_call(const char *command);
+static void refresh_run_spi(const char *command, bool atomic);
+static void refresh_reset_session(void);
+
+/*
+ * Handler of SIGINT, for processes that refresh views.
+ *
+ * The server's own would also cancel what is done between two refreshes, and
+ * so end a worker that is at rest.
+ */
+void
+refresh_handle_cancel(SIGNAL_ARGS)
+{
+	if (refresh_cancellable)
+		StatementCancelHandler(postgres_signal_arg);
+}
+
+/*
+ * Force the settings that a stray default of the role, of the database or of
+ * the server must not break.  Outside of a transaction, once a process.
+ *
+ * What is set so can neither be set otherwise by a view's function.
+ */
+void
+refresh_force_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"statement_timeout", "0"},
+		{"transaction_timeout", "0"},	/* since 17 */
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"default_transaction_isolation", "read committed"},
+	};
+
+	for (size_t i = 0; i < lengthof(settings); i++)
+	{
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1],
+							PGC_SUSET, PGC_S_OVERRIDE);
+	}
+}
+
+/*
+ * Refresh one view in a transaction of its own.
+ *
+ * Never raises an ERROR; what would be one is in *result, allocated in the
+ * current memory context.  To be called outside of a transaction.
+ */
+void
+refresh_view(const RefreshRequest *request, RefreshResult *result)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char		lock_timeout[32];
+	instr_time	start;
+	instr_time	end;
+
+	memset(result, 0, sizeof(RefreshResult));
+	snprintf(lock_timeout, sizeof(lock_timeout), "%d", request->lock_timeout);
+	SetConfigOption("lock_timeout", lock_timeout, PGC_SUSET, PGC_S_OVERRIDE);
+
+	/* So that now() is this moment, in the view's query too */
+	SetCurrentStatementStartTimestamp();
+	result->started_at = GetCurrentStatementStartTimestamp();
+	pgstat_report_activity(STATE_RUNNING, request->activity);
+	INSTR_TIME_SET_CURRENT(start);
+
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		refresh_in_transaction(request, result);
+		INSTR_TIME_SET_CURRENT(end);
+		INSTR_TIME_SUBTRACT(end, start);
+		result->duration = INSTR_TIME_GET_MICROSEC(end);
+		result->outcome = REFRESH_REFRESHED;
+		if (request->before_commit)
+			request->before_commit(result, request->before_commit_arg);
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(caller);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		refresh_disarm();
+		MemoryContextSwitchTo(caller);
+		result->outcome = REFRESH_FAILED;
+		result->error = CopyErrorData();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(caller);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+
+	/* The commit is a part of the refresh. */
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, start);
+	result->duration = INSTR_TIME_GET_MICROSEC(end);
+
+	refresh_reset_session();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * The part of a refresh that timeouts and cancel requests may end.
+ */
+static void
+refresh_in_transaction(const RefreshRequest *request, RefreshResult *result)
+{
+	RefreshTarget now = *request->target;
+	char	   *command;
+
+	refresh_arm(request->refresh_timeout);
+	target_resolve(&now, GetUserId());
+	result->method = now.method;
+	if (now.method == REFRESH_METHOD_NONE)
+		target_raise(&now);
+	target_check_unchanged(request->target, &now);
+	command = target_command(&now);
+
+	if (now.method == REFRESH_METHOD_PROCEDURE)
+		refresh_call(command);
+	else
+		refresh_execute(command);
+	refresh_disarm();
+}
+
+/*
+ * Start to heed cancel requests, and have one come after so many milliseconds.
+ *
+ * The server arms its own statement_timeout only for what a client sends.
+ */
+static void
+refresh_arm(int timeout)
+{
+	QueryCancelPending = false;
+	refresh_cancellable = true;
+	if (timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, timeout);
+}
+
+static void
+refresh_disarm(void)
+{
+	refresh_cancellable = false;
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	QueryCancelPending = false;
+}
+
+/*
+ * Run a command that is one transaction.
+ */
+static void
+refresh_execute(const char *command)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+	refresh_run_spi(command, true);
+	PopActiveSnapshot();
+}
+
+/*
+ * Call a procedure in such a way that it may COMMIT.
+ *
+ * What runs after a COMMIT needs a snapshot that belongs to a portal, for the
+ * transaction of any other is gone.  A background worker has no portal, so we
+ * make one that has nothing to run but is active during the call.
+ */
+static void
+refresh_call(const char *command)
+{
+	Portal		caller_portal = ActivePortal;
+	MemoryContext caller_context = PortalContext;
+	Portal		portal = CreatePortal("", true, true);
+
+	portal->visible = false;
+	PortalDefineQuery(portal, NULL, command, CMDTAG_CALL, NIL, NULL);
+	PortalStart(portal, NULL, 0, InvalidSnapshot);
+	MarkPortalActive(portal);
+
+	PG_TRY();
+	{
+		ActivePortal = portal;
+		PortalContext = portal->portalContext;
+		EnsurePortalSnapshotExists();
+		refresh_run_spi(command, false);
+		if (portal->portalSnapshot != NULL && ActiveSnapshotSet())
+			PopActiveSnapshot();
+		portal->portalSnapshot = NULL;
+	}
+	PG_CATCH();
+	{
+		MarkPortalFailed(portal);
+		ActivePortal = caller_portal;
+		PortalContext = caller_context;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	ActivePortal = caller_portal;
+	PortalContext = caller_context;
+	MarkPortalDone(portal);
+	PortalDrop(portal, false);
+}
+
+/*
+ * Have SPI run a command and throw its rows away.
+ */
+static void
+refresh_run_spi(const char *command, bool atomic)
+{
+	SPIExecuteOptions options = {0};
+	int			code;
+
+	options.allow_nonatomic = !atomic;
+	options.dest = CreateDestReceiver(DestNone);
+
+	if (SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	code = SPI_execute_extended(command, &options);
+	if (code < 0)
+		elog(ERROR, "could not execute \"%s\": %s",
+			 command, SPI_result_code_string(code));
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "could not disconnect from SPI");
+}
+
+/*
+ * Leave nothing of a view's function to the next: no settings, no role, no
+ * advisory locks.  (A connection pool resets its connections in the same way.)
+ */
+static void
+refresh_reset_session(void)
+{
+	if (GetOuterUserId() != GetSessionUserId())
+		SetConfigOption("role", "none", PGC_SUSET, PGC_S_SESSION);
+	ResetAllOptions();
+	LockReleaseAll(USER_LOCKMETHOD, true);
+}

@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.h
+ *	  The parameters, as the server's configuration has them at the moment.
+ *
+ * They are defined, checked and described in bigbrotr_refresher.c.  All but
+ * the first three may change whenever a process reads its configuration
+ * anew, so a part that needs one value throughout keeps a copy.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SETTINGS_H
+#define SETTINGS_H
+
+#include "view_list.h"
+
+/* The prefix of the parameters, and of the messages in the log */
+#define REFRESHER_NAME	"bigbrotr_refresher"
+
+/* Fixed for the life of the server */
+extern char *refresher_databases;
+extern char *refresher_role;
+extern int	refresher_restart_interval; /* in seconds */
+
+/* May change with a reload */
+extern bool refresher_enabled;
+extern int	refresher_interval; /* in seconds */
+extern int	refresher_refresh_timeout;	/* in milliseconds; 0: none */
+extern int	refresher_lock_timeout; /* in milliseconds; 0: none */
+
+/* The parsed list of views, and a number that changes whenever the list does */
+extern const ViewList *refresher_view_list;
+extern uint64 refresher_view_list_generation;
+
+#endif							/* SETTINGS_H */

@@ -1,0 +1,452 @@
+/*-------------------------------------------------------------------------
+ *
+ * target.c
+ *	  What one name of the list stands for, and how that is refreshed.
+ *
+ * The method is the first that exists of: a function "<view>_refresh"
+ * without arguments, a procedure of that name, and REFRESH for a materialized
+ * view.  A function runs with the rights of the role that calls it, and that
+ * role is a strong one in a database in which weaker ones may create
+ * functions; so a function counts only if its owner could do as much anyway.
+ *
+ * Everything here reads the catalogs through the system caches and takes no
+ * lock on a relation: planning must never wait for somebody's REFRESH.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_proc.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "settings.h"
+#include "target.h"
+
+#define TARGET_SUFFIX "_refresh"
+
+static void target_find_relation(RefreshTarget *target);
+static HeapTuple target_find_function(RefreshTarget *target);
+static HeapTuple target_function_in(const char *name, Oid namespace);
+static bool target_trusts(RefreshTarget *target, Form_pg_proc proc, Oid role);
+static void target_choose_refresh(RefreshTarget *target);
+static bool target_has_full_unique_index(Oid relid);
+static void target_explain_missing(RefreshTarget *target);
+static const char *target_relkind_name(char relkind);
+
+/*
+ * Find what target->schema and target->name stand for now, and fill in the
+ * rest.  "role" is the one that will call the function.
+ *
+ * A target that cannot be refreshed is no error here; it gets the method NONE
+ * and a message.  Strings are allocated in the current memory context.  Needs
+ * a transaction, and a snapshot for catalogs.
+ */
+void
+target_resolve(RefreshTarget *target, Oid role)
+{
+	HeapTuple	tuple;
+
+	target->relid = InvalidOid;
+	target->relkind = 0;
+	target->funcid = InvalidOid;
+	target->method = REFRESH_METHOD_NONE;
+	target->sqlerrcode = 0;
+	target->message = target->detail = target->hint = NULL;
+
+	target_find_relation(target);
+	tuple = target_find_function(target);
+
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(tuple);
+
+		if (target_trusts(target, proc, role))
+		{
+			target->funcid = proc->oid;
+			target->method = proc->prokind == PROKIND_PROCEDURE ?
+				REFRESH_METHOD_PROCEDURE : REFRESH_METHOD_FUNCTION;
+		}
+		ReleaseSysCache(tuple);
+	}
+	else if (target->relkind == RELKIND_MATVIEW)
+		target_choose_refresh(target);
+	else
+		target_explain_missing(target);
+}
+
+/*
+ * Raise an ERROR unless "now" is still what was planned.
+ *
+ * A name that stands for something else than when the plan was made is not
+ * refreshed: the order of the plan was not made for it.
+ */
+void
+target_check_unchanged(const RefreshTarget *planned, const RefreshTarget *now)
+{
+	if (planned->relid == now->relid && planned->funcid == now->funcid)
+		return;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("\"%s\" was dropped, renamed or created anew since the cycle was planned",
+					target_label(planned->schema, planned->name)),
+			 errhint("The next cycle will find what there is then.")));
+}
+
+/*
+ * Raise the ERROR that says why a target cannot be refreshed.
+ */
+void
+target_raise(const RefreshTarget *target)
+{
+	Assert(target->method == REFRESH_METHOD_NONE);
+
+	ereport(ERROR,
+			(errcode(target->sqlerrcode),
+			 errmsg_internal("%s", target->message),
+			 target->detail ? errdetail_internal("%s", target->detail) : 0,
+			 target->hint ? errhint("%s", target->hint) : 0));
+}
+
+/*
+ * The command that refreshes a target, built from what the OIDs stand for
+ * now.
+ *
+ * A function is locked until the end of the transaction, so that what
+ * was checked is what is called.  A relation is not: REFRESH takes the lock
+ * that it needs, and a weaker one held before would invite deadlocks.  Raises
+ * an ERROR if the object is gone.
+ */
+char *
+target_command(const RefreshTarget *target)
+{
+	Oid			namespace;
+	char	   *name;
+	const char *format = NULL;
+
+	if (OidIsValid(target->funcid))
+	{
+		LockDatabaseObject(ProcedureRelationId, target->funcid, 0,
+						   AccessShareLock);
+		name = get_func_name(target->funcid);
+		namespace = name ? get_func_namespace(target->funcid) : InvalidOid;
+	}
+	else
+	{
+		name = get_rel_name(target->relid);
+		namespace = name ? get_rel_namespace(target->relid) : InvalidOid;
+	}
+
+	switch (target->method)
+	{
+		case REFRESH_METHOD_NONE:
+			target_raise(target);
+			break;
+		case REFRESH_METHOD_FUNCTION:
+			format = "SELECT %s()";
+			break;
+		case REFRESH_METHOD_PROCEDURE:
+			format = "CALL %s()";
+			break;
+		case REFRESH_METHOD_PLAIN:
+			format = "REFRESH MATERIALIZED VIEW %s";
+			break;
+		case REFRESH_METHOD_CONCURRENTLY:
+			format = "REFRESH MATERIALIZED VIEW CONCURRENTLY %s";
+			break;
+	}
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("\"%s\" was dropped in this moment",
+						target_label(target->schema, target->name))));
+	return psprintf(format,
+					quote_qualified_identifier(get_namespace_name(namespace),
+											   name));
+}
+
+/*
+ * The name with its schema, as far as there is one, quoted as in SQL.
+ */
+char *
+target_qualified_name(const RefreshTarget *target)
+{
+	Oid			namespace = InvalidOid;
+
+	if (target->schema != NULL)
+		return target_label(target->schema, target->name);
+	if (OidIsValid(target->relid))
+		namespace = get_rel_namespace(target->relid);
+	else if (OidIsValid(target->funcid))
+		namespace = get_func_namespace(target->funcid);
+	return target_label(OidIsValid(namespace) ?
+						get_namespace_name(namespace) : NULL, target->name);
+}
+
+/*
+ * A name as the log, the history and SQL itself write it: quoted where SQL
+ * needs it, so that two names never look the same.
+ */
+char *
+target_label(const char *schema, const char *name)
+{
+	return quote_qualified_identifier(schema, name);
+}
+
+const char *
+target_method_name(RefreshMethod method)
+{
+	switch (method)
+	{
+		case REFRESH_METHOD_NONE:
+			break;
+		case REFRESH_METHOD_FUNCTION:
+			return "function";
+		case REFRESH_METHOD_PROCEDURE:
+			return "procedure";
+		case REFRESH_METHOD_PLAIN:
+			return "refresh";
+		case REFRESH_METHOD_CONCURRENTLY:
+			return "refresh concurrently";
+	}
+	return NULL;
+}
+
+static void
+target_find_relation(RefreshTarget *target)
+{
+	if (target->schema == NULL)
+		target->relid = RelnameGetRelid(target->name);
+	else
+	{
+		Oid			namespace = get_namespace_oid(target->schema, true);
+
+		if (OidIsValid(namespace))
+			target->relid = get_relname_relid(target->name, namespace);
+	}
+	if (OidIsValid(target->relid))
+		target->relkind = get_rel_relkind(target->relid);
+}
+
+/*
+ * Look for the function: in the schema of the relation if there is one, else
+ * in the schema that was named, else along search_path.
+ *
+ * Only a function without any argument counts, so that one with defaults or a
+ * VARIADIC argument cannot slip in.  A name that has no room for the suffix
+ * has no such function: to cut it might give the name of something else.
+ */
+static HeapTuple
+target_find_function(RefreshTarget *target)
+{
+	char		name[NAMEDATALEN + sizeof(TARGET_SUFFIX)];
+	HeapTuple	tuple = NULL;
+	List	   *path;
+	ListCell   *cell;
+
+	snprintf(name, sizeof(name), "%s" TARGET_SUFFIX, target->name);
+	if (strlen(name) >= NAMEDATALEN)
+		return NULL;
+
+	if (OidIsValid(target->relid))
+		return target_function_in(name, get_rel_namespace(target->relid));
+	if (target->schema != NULL)
+	{
+		Oid			namespace = get_namespace_oid(target->schema, true);
+
+		return OidIsValid(namespace) ?
+			target_function_in(name, namespace) : NULL;
+	}
+
+	path = fetch_search_path(false);
+	foreach(cell, path)
+	{
+		tuple = target_function_in(name, lfirst_oid(cell));
+		if (HeapTupleIsValid(tuple))
+			break;
+	}
+	list_free(path);
+	return tuple;
+}
+
+/*
+ * The function or procedure of this name and no arguments, or NULL.  Functions
+ * of temporary schemas are never called by name, so they do not count.
+ */
+static HeapTuple
+target_function_in(const char *name, Oid namespace)
+{
+	HeapTuple	tuple;
+	char		prokind;
+
+	if (isAnyTempNamespace(namespace))
+		return NULL;
+	tuple = SearchSysCache3(PROCNAMEARGSNSP, PointerGetDatum(name),
+							PointerGetDatum(buildoidvector(NULL, 0)),
+							ObjectIdGetDatum(namespace));
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	prokind = ((Form_pg_proc) GETSTRUCT(tuple))->prokind;
+	if (prokind == PROKIND_FUNCTION || prokind == PROKIND_PROCEDURE)
+		return tuple;
+	ReleaseSysCache(tuple);
+	return NULL;
+}
+
+/*
+ * May "role" call this function?  Only if the function's owner could do all
+ * that the role can.  If not, the target's message says whose function it is.
+ */
+static bool
+target_trusts(RefreshTarget *target, Form_pg_proc proc, Oid role)
+{
+	const char *owner;
+
+	if (superuser_arg(proc->proowner) || has_privs_of_role(proc->proowner, role))
+		return true;
+
+	owner = GetUserNameFromId(proc->proowner, true);
+	if (owner == NULL)
+		owner = "(dropped)";
+	target->sqlerrcode = ERRCODE_INSUFFICIENT_PRIVILEGE;
+	target->message = psprintf("refresh function \"%s()\" belongs to role \"%s\", which is not trusted",
+							   target_label(get_namespace_name(proc->pronamespace),
+											NameStr(proc->proname)),
+							   owner);
+	target->detail = psprintf("A refresh function must belong to a superuser or to a role that has the privileges of \"%s\".",
+							  GetUserNameFromId(role, false));
+	target->hint = "Change the owner of the function, or drop it.";
+	return false;
+}
+
+/*
+ * Choose between REFRESH and REFRESH CONCURRENTLY, by what the latter asks
+ * for.  (matview.c of the server has the same rules.)
+ */
+static void
+target_choose_refresh(RefreshTarget *target)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID,
+										ObjectIdGetDatum(target->relid));
+	bool		populated = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		populated = ((Form_pg_class) GETSTRUCT(tuple))->relispopulated;
+		ReleaseSysCache(tuple);
+	}
+	target->method = populated && target_has_full_unique_index(target->relid) ?
+		REFRESH_METHOD_CONCURRENTLY : REFRESH_METHOD_PLAIN;
+}
+
+/*
+ * Is there a unique index on plain columns over all rows?
+ */
+static bool
+target_has_full_unique_index(Oid relid)
+{
+	Relation	catalog = table_open(IndexRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&key, Anum_pg_index_indrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, IndexIndrelidIndexId, true, NULL,
+							  1, &key);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_index index = (Form_pg_index) GETSTRUCT(tuple);
+
+		if (!index->indisunique || !index->indimmediate ||
+			!index->indisvalid || index->indnatts == 0 ||
+			!heap_attisnull(tuple, Anum_pg_index_indpred, NULL))
+			continue;
+
+		found = true;
+		for (int i = 0; i < index->indnatts; i++)
+		{
+			/* Zero stands for an expression. */
+			if (index->indkey.values[i] <= 0)
+				found = false;
+		}
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return found;
+}
+
+static void
+target_explain_missing(RefreshTarget *target)
+{
+	char	   *label = target_label(target->schema, target->name);
+	char		function[NAMEDATALEN + sizeof(TARGET_SUFFIX)];
+
+	snprintf(function, sizeof(function), "%s" TARGET_SUFFIX, target->name);
+
+	if (target->schema != NULL &&
+		!OidIsValid(get_namespace_oid(target->schema, true)))
+	{
+		target->sqlerrcode = ERRCODE_UNDEFINED_SCHEMA;
+		target->message = psprintf("schema \"%s\" does not exist",
+								   target->schema);
+		target->hint = "Create it, or correct the list in \"" REFRESHER_NAME ".views\".";
+		return;
+	}
+
+	target->sqlerrcode = ERRCODE_UNDEFINED_FUNCTION;
+	target->message = psprintf("refresh function \"%s()\" does not exist",
+							   target_label(target->schema, function));
+	if (target->relkind != 0)
+	{
+		target->detail = psprintf("\"%s\" is a %s, and only a materialized view can do without.",
+								  label,
+								  target_relkind_name(target->relkind));
+		target->hint = "Create a function of this name without arguments, or remove the entry from \"" REFRESHER_NAME ".views\".";
+		return;
+	}
+	target->detail = psprintf("There is no materialized view \"%s\" either.",
+							  label);
+	target->hint = target->schema != NULL ?
+		"Create one of them, or remove the entry from \"" REFRESHER_NAME ".views\"." :
+		"Create one of them in a schema of the worker's search_path, name the schema in \"" REFRESHER_NAME ".views\", or remove the entry from there.";
+}
+
+static const char *
+target_relkind_name(char relkind)
+{
+	switch (relkind)
+	{
+		case RELKIND_RELATION:
+		case RELKIND_PARTITIONED_TABLE:
+			return "table";
+		case RELKIND_VIEW:
+			return "view";
+		case RELKIND_FOREIGN_TABLE:
+			return "foreign table";
+		case RELKIND_SEQUENCE:
+			return "sequence";
+		case RELKIND_COMPOSITE_TYPE:
+			return "composite type";
+		default:
+			return "relation of another kind";
+	}
+}

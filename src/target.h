@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * target.h
+ *	  What one name of the list stands for, and how that is refreshed.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TARGET_H
+#define TARGET_H
+
+#include "postgres_ext.h"
+
+/* How a target is refreshed */
+typedef enum RefreshMethod
+{
+	REFRESH_METHOD_NONE,		/* it cannot be, see RefreshTarget.message */
+	REFRESH_METHOD_FUNCTION,	/* SELECT view_refresh() */
+	REFRESH_METHOD_PROCEDURE,	/* CALL view_refresh() */
+	REFRESH_METHOD_PLAIN,		/* REFRESH MATERIALIZED VIEW */
+	REFRESH_METHOD_CONCURRENTLY /* REFRESH MATERIALIZED VIEW CONCURRENTLY */
+} RefreshMethod;
+
+/*
+ * A name, and what the catalogs say of it.  A target need not be a relation:
+ * a function alone will do, and then relid is invalid.
+ */
+typedef struct RefreshTarget
+{
+	const char *schema;			/* NULL: look the name up by search_path */
+	const char *name;
+
+	Oid			relid;			/* the relation, if there is one */
+	char		relkind;		/* its kind, or 0 */
+	Oid			funcid;			/* the function or procedure, if used */
+	RefreshMethod method;
+
+	/* Why there is no method: a message in the server's own style */
+	int			sqlerrcode;
+	const char *message;
+	const char *detail;			/* or NULL */
+	const char *hint;			/* or NULL */
+} RefreshTarget;
+
+extern void target_resolve(RefreshTarget *target, Oid role);
+extern void target_check_unchanged(const RefreshTarget *planned,
+								   const RefreshTarget *now);
+extern void target_raise(const RefreshTarget *target);
+extern char *target_command(const RefreshTarget *target);
+extern char *target_qualified_name(const RefreshTarget *target);
+extern char *target_label(const char *schema, const char *name);
+extern const char *target_method_name(RefreshMethod method);
+
+#endif							/* TARGET_H */

@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * view_list.h
+ *	  The grammar of the list of views: a string in, specifications out.
+ *
+ *		list  := stage { ';' stage }
+ *		stage := item { ',' item }
+ *		item  := name [ '@' interval ]
+ *		name  := [ schema '.' ] view | [ schema '.' ] '*'
+ *
+ * Identifiers fold and quote as in SQL.  This part knows no catalogs and
+ * allocates nothing, so that it serves a check hook in the postmaster, where
+ * there is neither a transaction nor a memory context to rely on.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef VIEW_LIST_H
+#define VIEW_LIST_H
+
+/* Bounds of an interval in seconds, for the list and for the default */
+#define VIEW_LIST_MIN_INTERVAL	1
+#define VIEW_LIST_MAX_INTERVAL	(7 * 24 * 60 * 60)
+
+/* One item of the list */
+typedef struct ViewSpec
+{
+	const char *schema;			/* NULL if the name is not qualified */
+	const char *name;			/* NULL if it is '*' */
+	int			stage;			/* from 0 */
+	int			interval;		/* in seconds; 0 if the item names none */
+} ViewSpec;
+
+/* The whole list, in the order in which it was written */
+typedef struct ViewList
+{
+	int			nspecs;
+	ViewSpec	specs[FLEXIBLE_ARRAY_MEMBER];
+} ViewList;
+
+/* Where and why a string is not a list */
+typedef struct ViewListError
+{
+	int			position;		/* of the character, from 1 */
+	char		reason[256];	/* a clause, without a full stop */
+} ViewListError;
+
+extern size_t view_list_size(const char *string);
+extern bool view_list_parse(const char *string, ViewList *list,
+							ViewListError *error);
+extern bool view_list_names(const char *string, char (*names)[NAMEDATALEN],
+							int *nnames, ViewListError *error);
+
+#endif							/* VIEW_LIST_H */

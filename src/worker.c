@@ -1,0 +1,312 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The background worker that serves one database.
+ *
+ * The main loop, and the only part that looks at the clock: sleep until a view
+ * is due, plan, run a cycle, and again.  It sleeps on its latch and wakes up
+ * for nothing but the time, a signal, or the death of the postmaster.
+ *
+ * SIGTERM is die(): it ends a running refresh at once and the process with
+ * exit code 1, after which the postmaster starts another one (an exit code of
+ * 0 would unregister the worker for good).  SIGHUP has the configuration read
+ * anew.  SIGINT cancels the view in hand.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/sinval.h"
+#include "tcop/tcopprot.h"
+#include "utils/datetime.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "cycle.h"
+#include "log.h"
+#include "plan.h"
+#include "refresh.h"
+#include "schedule.h"
+#include "settings.h"
+#include "worker.h"
+
+/*
+ * A cycle that starts later than this after it was due did not start on time:
+ * the schedule then goes on from when it really started.
+ */
+#define WORKER_MAX_LATENESS USECS_PER_SEC
+
+/* What the worker knows from one turn of its loop to the next */
+typedef struct WorkerState
+{
+	Schedule   *schedule;
+	MemoryContext plan_context; /* reset with each plan */
+	MemoryContext cycle_context;	/* reset with each cycle */
+	RefreshPlan *plan;
+	uint64		plan_generation;	/* of the list that was planned */
+	TimestampTz awaited;		/* what it sleeps for; DT_NOEND: nothing */
+} WorkerState;
+
+static void worker_connect(const char *database);
+static void worker_report_start(const WorkerState *state);
+static void worker_plan(WorkerState *state);
+static void worker_turn(WorkerState *state, bool timed_out);
+static void worker_cycle(WorkerState *state, TimestampTz start,
+						 TimestampTz now);
+static bool worker_sleep(WorkerState *state);
+
+/*
+ * Register the worker of a database; in the postmaster only.
+ */
+void
+worker_register(const char *database)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = refresher_restart_interval;
+	strlcpy(worker.bgw_library_name, REFRESHER_NAME,
+			sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "bigbrotr_refresher_worker_main",
+			sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_type, WORKER_TYPE, sizeof(worker.bgw_type));
+	snprintf(worker.bgw_name, sizeof(worker.bgw_name),
+			 REFRESHER_NAME ": %s", database);
+	strlcpy(worker.bgw_extra, database, sizeof(worker.bgw_extra));
+	RegisterBackgroundWorker(&worker);
+
+	if (!compat_worker_registered(worker.bgw_name))
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no background worker is left to refresh the views of database \"%s\"",
+						database),
+				 errhint("Increase the configuration parameter \"max_worker_processes\".")));
+}
+
+/*
+ * Entry point of the worker's process.
+ */
+void
+bigbrotr_refresher_worker_main(Datum main_arg)
+{
+	WorkerState state = {0};
+	bool		timed_out = false;
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGINT, refresh_handle_cancel);
+	BackgroundWorkerUnblockSignals();
+
+	worker_connect(MyBgworkerEntry->bgw_extra);
+
+	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
+												"bigbrotr_refresher worker",
+												ALLOCSET_DEFAULT_SIZES));
+	state.schedule = schedule_create();
+	state.plan_context = AllocSetContextCreate(CurrentMemoryContext,
+											   "bigbrotr_refresher plan",
+											   ALLOCSET_DEFAULT_SIZES);
+	state.cycle_context = AllocSetContextCreate(CurrentMemoryContext,
+												"bigbrotr_refresher cycle",
+												ALLOCSET_DEFAULT_SIZES);
+	state.awaited = DT_NOEND;
+	worker_plan(&state);
+	worker_report_start(&state);
+
+	for (;;)
+	{
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+
+		/* Other backends wait for an idle one that is far behind. */
+		if (catchupInterruptPending)
+			ProcessCatchupInterrupt();
+
+		worker_turn(&state, timed_out);
+		timed_out = worker_sleep(&state);
+	}
+}
+
+/*
+ * Connect to the database.  Where that cannot be done (there is no such
+ * database or role, say), the process ends with FATAL and the postmaster tries
+ * again after restart_interval.
+ */
+static void
+worker_connect(const char *database)
+{
+	BackgroundWorkerInitializeConnection(database,
+										 refresher_role[0] ? refresher_role : NULL,
+										 0);
+	refresh_force_settings();
+}
+
+static void
+worker_report_start(const WorkerState *state)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	StringInfoData line;
+
+	StartTransactionCommand();
+	initStringInfo(&line);
+	log_append(&line, "database", get_database_name(MyDatabaseId));
+	log_append(&line, "role", GetUserNameFromId(GetUserId(), false));
+	log_append_int(&line, "views", state->plan->nitems);
+	log_append_int(&line, "interval", refresher_interval);
+	ereport(LOG, (errmsg_internal(REFRESHER_NAME ": worker_started%s",
+								  line.data)));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Plan anew, by the list and the catalogs as they are now.
+ */
+static void
+worker_plan(WorkerState *state)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	MemoryContextReset(state->plan_context);
+	state->plan = NULL;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pgstat_report_activity(STATE_RUNNING, "planning");
+	MemoryContextSwitchTo(state->plan_context);
+	state->plan = plan_make(refresher_view_list, GetUserId());
+	state->plan_generation = refresher_view_list_generation;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+
+	schedule_follow(state->schedule, state->plan);
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Run cycles for as long as there is something due, then set what to sleep
+ * for.  "timed_out": what was slept for has come.
+ */
+static void
+worker_turn(WorkerState *state, bool timed_out)
+{
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz start = now;
+		TimestampTz next;
+
+		if (!refresher_enabled)
+		{
+			state->awaited = DT_NOEND;
+			return;
+		}
+		if (state->plan_generation != refresher_view_list_generation)
+			worker_plan(state);
+
+		/* The sleep went by the monotonic clock; the other may be behind. */
+		if (timed_out)
+			now = Max(now, state->awaited);
+
+		/* Nothing at all to refresh: look again after one interval. */
+		if (state->plan->nitems == 0 && timed_out)
+			worker_plan(state);
+		timed_out = false;
+		if (state->plan->nitems == 0)
+		{
+			state->awaited = now + refresher_interval * USECS_PER_SEC;
+			return;
+		}
+
+		next = schedule_next(state->schedule, state->plan, now);
+		if (next > now)
+		{
+			state->awaited = next;
+			return;
+		}
+
+		/*
+		 * On time: count from when it was due, so that the schedule does not
+		 * drift.
+		 */
+		if (next == state->awaited && now - next < WORKER_MAX_LATENESS)
+			start = next;
+		state->awaited = DT_NOEND;
+		worker_cycle(state, start, now);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * Run one cycle over all that is due now.
+ */
+static void
+worker_cycle(WorkerState *state, TimestampTz start, TimestampTz now)
+{
+	MemoryContext caller;
+	CycleResult result;
+	bool	   *due;
+
+	worker_plan(state);
+
+	caller = MemoryContextSwitchTo(state->cycle_context);
+	due = palloc0(state->plan->nitems * sizeof(bool) + 1);
+	if (schedule_take_due(state->schedule, state->plan, now, due) > 0)
+	{
+		cycle_run(state->plan, due, &result);
+		schedule_record(state->schedule, state->plan, start, &result);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(state->cycle_context);
+}
+
+/*
+ * Sleep until what is awaited, or until there is another reason to wake up.
+ * Returns whether the time has come.
+ */
+static bool
+worker_sleep(WorkerState *state)
+{
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+	long		timeout = -1;
+
+	if (state->awaited == DT_NOEND)
+		pgstat_report_activity(STATE_IDLE, "disabled");
+	else
+	{
+		char		activity[MAXDATELEN + 32];
+
+		snprintf(activity, sizeof(activity), "next refresh due at %s",
+				 timestamptz_to_str(state->awaited));
+		pgstat_report_activity(STATE_IDLE, activity);
+		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+												  state->awaited);
+		events |= WL_TIMEOUT;
+	}
+	return (WaitLatch(MyLatch, events, timeout,
+					  compat_wait_event()) & WL_TIMEOUT) != 0;
+}

@@ -1,0 +1,19 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.h
+ *	  The background worker that serves one database.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WORKER_H
+#define WORKER_H
+
+/* The worker's type in pg_stat_activity, and the library it is in */
+#define WORKER_TYPE "bigbrotr_refresher"
+
+extern void worker_register(const char *database);
+extern PGDLLEXPORT void bigbrotr_refresher_worker_main(Datum main_arg);
+
+#endif							/* WORKER_H */
