@@ -8,6 +8,7 @@ OBJS = \
 	src/plan.o \
 	src/refresh.o \
 	src/schedule.o \
+	src/sql.o \
 	src/target.o \
 	src/view_list.o \
 	src/worker.o
