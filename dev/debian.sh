@@ -56,7 +56,7 @@ suite_update() {
 
 # suite_has SUITE PACKAGE: does it carry that?  Needs suite_update before.
 suite_has() {
-	suite_apt "$1" apt-cache policy "$2" | grep -q 'Candidate: [^(]'
+	[[ $(suite_apt "$1" apt-cache policy "$2") =~ 'Candidate: '[^\(] ]]
 }
 
 # suite_unpack SUITE FOLDER PACKAGE...: the files of these packages, without

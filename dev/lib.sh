@@ -150,7 +150,7 @@ package_installed() {
 }
 
 package_known() {
-	apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'
+	[[ $(apt-cache policy "$1" 2>/dev/null) =~ 'Candidate: '[^\(] ]]
 }
 
 # need_packages PACKAGE...: install those that are not there, and say which.
