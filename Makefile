@@ -4,14 +4,11 @@ OBJS = \
 	bigbrotr_refresher.o \
 	src/cycle.o \
 	src/depend.o \
-	src/history.o \
 	src/log.o \
 	src/plan.o \
-	src/queue.o \
 	src/refresh.o \
 	src/schedule.o \
 	src/sql.o \
-	src/status.o \
 	src/target.o \
 	src/view_list.o \
 	src/worker.o
