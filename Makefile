@@ -4,11 +4,14 @@ OBJS = \
 	bigbrotr_refresher.o \
 	src/cycle.o \
 	src/depend.o \
+	src/history.o \
 	src/log.o \
 	src/plan.o \
+	src/queue.o \
 	src/refresh.o \
 	src/schedule.o \
 	src/sql.o \
+	src/status.o \
 	src/target.o \
 	src/view_list.o \
 	src/worker.o
@@ -18,7 +21,7 @@ DATA = bigbrotr_refresher--1.0.sql
 PGFILEDESC = "bigbrotr_refresher - keeps materialized views fresh"
 
 # Each kind of test has a server of its own, preloaded with the extension.
-REGRESS = grammar parameters
+REGRESS = grammar parameters plan trust privileges
 REGRESS_OPTS = --temp-instance=./tmp_check \
 	--temp-config=$(srcdir)/sql/regress.conf --encoding=UTF8 --no-locale
 TAP_TESTS = 1

@@ -3,6 +3,70 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION bigbrotr_refresher" to load this file. \quit
 
+-- Whoever owns the schema could replace what is in it.
+DO $$
+BEGIN
+    IF (SELECT n.nspowner OPERATOR(pg_catalog.<>) r.oid
+        FROM pg_catalog.pg_namespace AS n, pg_catalog.pg_roles AS r
+        WHERE n.nspname OPERATOR(pg_catalog.=) 'bigbrotr_refresher'
+        AND r.rolname OPERATOR(pg_catalog.=) current_user) THEN
+        RAISE EXCEPTION 'schema "bigbrotr_refresher" belongs to another role'
+            USING HINT = 'Drop the schema, or change its owner.';
+    END IF;
+END
+$$;
+
+/*
+ * A row for each attempt.  It is written in the transaction of the refresh, so
+ * it is there exactly if the refresh was committed.
+ */
+CREATE TABLE history (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    view text NOT NULL,
+    cycle_start timestamptz,
+    schedule_start timestamptz,
+    started_at timestamptz NOT NULL,
+    duration interval NOT NULL,
+    outcome text NOT NULL,
+    method text,
+    sqlstate text,
+    error text,
+    failures integer NOT NULL,
+    wal_bytes bigint NOT NULL,
+    shared_blks_hit bigint NOT NULL,
+    shared_blks_read bigint NOT NULL,
+    temp_blks_read bigint NOT NULL,
+    temp_blks_written bigint NOT NULL,
+    data_as_of timestamptz,
+    PRIMARY KEY (view, id)
+);
+COMMENT ON TABLE history IS
+'past refreshes: a row for each attempt, kept for bigbrotr_refresher.history_retention';
+COMMENT ON COLUMN history.id IS 'ascends with each attempt of a view';
+COMMENT ON COLUMN history.view IS 'the view, quoted as in SQL';
+COMMENT ON COLUMN history.cycle_start IS
+'when the cycle started; null: it was refreshed outside of a cycle';
+COMMENT ON COLUMN history.schedule_start IS
+'where the schedule of the view counts from: the start of its last cycle that was not a retry';
+COMMENT ON COLUMN history.started_at IS 'when the attempt started';
+COMMENT ON COLUMN history.duration IS 'how long the attempt took';
+COMMENT ON COLUMN history.outcome IS 'refreshed, failed or skipped';
+COMMENT ON COLUMN history.method IS
+'function, procedure, refresh or refresh concurrently; null: none was found';
+COMMENT ON COLUMN history.sqlstate IS 'code of the error if it failed';
+COMMENT ON COLUMN history.error IS 'message of the error if it failed';
+COMMENT ON COLUMN history.failures IS 'failures of the view in a row, with this one';
+COMMENT ON COLUMN history.wal_bytes IS 'write-ahead log written, in bytes';
+COMMENT ON COLUMN history.shared_blks_hit IS 'blocks found in shared buffers';
+COMMENT ON COLUMN history.shared_blks_read IS 'blocks read into shared buffers';
+COMMENT ON COLUMN history.temp_blks_read IS 'blocks of temporary files read';
+COMMENT ON COLUMN history.temp_blks_written IS 'blocks of temporary files written';
+COMMENT ON COLUMN history.data_as_of IS
+'age of the rows of the view after the attempt: its own start, or the data_as_of of what it read if that is older';
+
+SELECT pg_catalog.pg_extension_config_dump('history', '');
+SELECT pg_catalog.pg_extension_config_dump('history_id_seq', '');
+
 CREATE FUNCTION plan(
     OUT "position" integer,
     OUT stage integer,
@@ -12,11 +76,146 @@ CREATE FUNCTION plan(
     OUT depends_on text[],
     OUT due timestamptz)
 RETURNS SETOF record
-LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'bigbrotr_refresher_plan';
 COMMENT ON FUNCTION plan() IS
-'the next cycle explained: what is refreshed in which order, how, after what, and when it is due';
+'the next cycle explained: what is refreshed in which order, how, after what, and when it is due (null: at once)';
 
-REVOKE ALL ON FUNCTION plan() FROM PUBLIC;
-GRANT USAGE ON SCHEMA @extschema@ TO pg_monitor;
-GRANT EXECUTE ON FUNCTION plan() TO pg_monitor;
+CREATE FUNCTION status(
+    OUT database text,
+    OUT pid integer,
+    OUT state text,
+    OUT worker_start timestamptz,
+    OUT cycle_start timestamptz,
+    OUT cycle_duration interval,
+    OUT next_due timestamptz,
+    OUT views_total integer,
+    OUT views_refreshed integer,
+    OUT views_failed integer,
+    OUT views_skipped integer,
+    OUT refreshing text[],
+    OUT refreshed_total bigint,
+    OUT failed_total bigint,
+    OUT skipped_total bigint,
+    OUT cycles_success bigint,
+    OUT cycles_failed bigint,
+    OUT consecutive_failures integer,
+    OUT cycle_duration_seconds_bucket bigint[],
+    OUT cycle_duration_seconds_sum double precision,
+    OUT cycle_duration_seconds_count bigint)
+RETURNS SETOF record
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'bigbrotr_refresher_status';
+COMMENT ON FUNCTION status() IS 'what the view "status" shows';
+
+CREATE VIEW status AS SELECT * FROM status();
+COMMENT ON VIEW status IS
+'a row for each database that is served: what its worker is doing now, and its totals since the server started';
+
+CREATE FUNCTION run(
+    wait boolean DEFAULT false,
+    OUT views integer,
+    OUT refreshed integer,
+    OUT failed integer,
+    OUT skipped integer,
+    OUT duration interval)
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'bigbrotr_refresher_run';
+COMMENT ON FUNCTION run(boolean) IS
+'start a cycle of all views of this database now; with wait, return its counts when it ends';
+
+CREATE FUNCTION refresh(view text)
+RETURNS void
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'bigbrotr_refresher_refresh';
+COMMENT ON FUNCTION refresh(text) IS
+'refresh one view here, in this transaction and with the rights of the caller';
+
+/*
+ * A view is degraded if anything that it reads, directly or through others,
+ * failed when it was last tried.
+ */
+CREATE VIEW views AS
+WITH RECURSIVE planned AS MATERIALIZED (
+    SELECT p.view, p.depends_on, p.due FROM plan() AS p
+), last AS MATERIALIZED (
+    SELECT p.view, p.due, p.depends_on, h.started_at, h.duration, h.outcome,
+        h.sqlstate, h.error, h.failures, h.data_as_of
+    FROM planned AS p
+    LEFT JOIN LATERAL (
+        SELECT * FROM history AS h
+        WHERE h.view = p.view ORDER BY h.id DESC LIMIT 1) AS h ON true
+), reads AS MATERIALIZED (
+    SELECT p.view, d.read
+    FROM planned AS p, unnest(p.depends_on) AS d(read)
+), degraded(view) AS (
+    SELECT r.view FROM reads AS r
+    JOIN last AS l ON l.view = r.read WHERE l.outcome = 'failed'
+    UNION
+    SELECT r.view FROM reads AS r JOIN degraded AS d ON d.view = r.read
+)
+SELECT l.view,
+    l.started_at AS last_attempt,
+    s.started_at AS last_success,
+    l.duration,
+    l.outcome,
+    l.sqlstate,
+    l.error,
+    coalesce(l.failures, 0) AS failures,
+    l.due AS next_due,
+    l.data_as_of,
+    EXISTS (SELECT FROM degraded AS d WHERE d.view = l.view) AS is_degraded
+FROM last AS l
+LEFT JOIN LATERAL (
+    SELECT h.started_at FROM history AS h
+    WHERE h.view = l.view AND h.outcome = 'refreshed'
+    ORDER BY h.id DESC LIMIT 1) AS s ON true;
+COMMENT ON VIEW views IS
+'a row for each view of the list: its last refresh, its next one, the age of its data, and whether something that it reads has failed';
+
+CREATE FUNCTION timeline(
+    cycle timestamptz DEFAULT NULL,
+    OUT view text,
+    OUT outcome text,
+    OUT started_after interval,
+    OUT duration interval,
+    OUT bar text)
+RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    WITH cycle AS (
+        SELECT h.view, h.outcome, h.started_at, h.duration, h.id
+        FROM history AS h
+        WHERE h.cycle_start = coalesce(cycle,
+            (SELECT max(n.cycle_start) FROM history AS n))
+    ), scale AS (
+        SELECT min(c.started_at) AS start,
+            greatest(extract(epoch FROM
+                max(c.started_at + c.duration) - min(c.started_at)),
+                0.000001) / 50 AS seconds
+        FROM cycle AS c
+    ), bars AS (
+        SELECT c.*, s.start,
+            least(floor(extract(epoch FROM c.started_at - s.start)
+                / s.seconds), 49)::integer AS first,
+            greatest(round(extract(epoch FROM c.duration)
+                / s.seconds), 1)::integer AS length
+        FROM cycle AS c, scale AS s
+    )
+    SELECT b.view, b.outcome, b.started_at - b.start, b.duration,
+        rpad(repeat(' ', b.first) || repeat(
+            CASE b.outcome WHEN 'failed' THEN 'x' WHEN 'skipped' THEN '.'
+            ELSE '#' END, b.length), 50)
+    FROM bars AS b
+    ORDER BY b.started_at, b.id;
+END;
+COMMENT ON FUNCTION timeline(timestamptz) IS
+'a cycle drawn as bars, for psql: that which started then, by default the last one';
+
+-- Monitoring may look; to run something, one must be granted it.
+GRANT USAGE ON SCHEMA bigbrotr_refresher TO pg_monitor;
+GRANT SELECT ON history, status, views TO pg_monitor;
+REVOKE ALL ON FUNCTION plan(), status(), run(boolean), timeline(timestamptz)
+FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION plan(), status(), timeline(timestamptz)
+TO pg_monitor;

@@ -24,6 +24,7 @@
 
 #include "src/compat.h"
 #include "src/settings.h"
+#include "src/status.h"
 #include "src/view_list.h"
 #include "src/worker.h"
 
@@ -44,6 +45,9 @@ bool		refresher_enabled;
 int			refresher_interval;
 int			refresher_refresh_timeout;
 int			refresher_lock_timeout;
+int			refresher_retry_interval;
+int			refresher_history_retention;
+char	   *refresher_notify_channel;
 const ViewList *refresher_view_list;
 uint64		refresher_view_list_generation;
 
@@ -65,7 +69,7 @@ static void define_fixed_parameters(void);
 static void define_reloadable_parameters(void);
 static bool check_databases(char **newval, void **extra, GucSource source);
 static void assign_databases(const char *newval, void *extra);
-static bool check_role(char **newval, void **extra, GucSource source);
+static bool check_name(char **newval, void **extra, GucSource source);
 static bool check_views(char **newval, void **extra, GucSource source);
 static void assign_views(const char *newval, void *extra);
 static void report_place(const ViewListError *error);
@@ -86,6 +90,7 @@ _PG_init(void)
 	define_fixed_parameters();
 	define_reloadable_parameters();
 	MarkGUCPrefixReserved(REFRESHER_NAME);
+	status_init(database_list->names, database_list->nnames);
 	register_workers();
 }
 
@@ -103,7 +108,7 @@ define_fixed_parameters(void)
 							   "Empty: the bootstrap superuser.",
 							   &refresher_role, "",
 							   PGC_POSTMASTER, 0,
-							   check_role, NULL, NULL);
+							   check_name, NULL, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".restart_interval",
 							"Time after which a worker that ended is started again.",
 							NULL,
@@ -134,6 +139,13 @@ define_reloadable_parameters(void)
 							VIEW_LIST_MIN_INTERVAL, VIEW_LIST_MAX_INTERVAL,
 							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable(REFRESHER_NAME ".retry_interval",
+							"Time after which a view that failed is due again.",
+							"It doubles with each failure in a row, up to the view's interval. 0 means that it is due at its interval only.",
+							&refresher_retry_interval, 5 * 60,
+							0, VIEW_LIST_MAX_INTERVAL,
+							PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".refresh_timeout",
 							"Maximum time that the refresh of one view may take.",
 							"0 means no limit.",
@@ -146,6 +158,19 @@ define_reloadable_parameters(void)
 							&refresher_lock_timeout, 0, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable(REFRESHER_NAME ".history_retention",
+							"Time for which the history of refreshes is kept.",
+							"0 means that none is written. The newest row of each view is always kept.",
+							&refresher_history_retention, 30 * 24 * 60 * 60,
+							0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
+	DefineCustomStringVariable(REFRESHER_NAME ".notify_channel",
+							   "Channel that is notified of each refresh, with the view's name.",
+							   "Empty: none.",
+							   &refresher_notify_channel, "",
+							   PGC_SIGHUP, 0,
+							   check_name, NULL, NULL);
 }
 
 /*
@@ -181,7 +206,7 @@ assign_databases(const char *newval, void *extra)
 }
 
 static bool
-check_role(char **newval, void **extra, GucSource source)
+check_name(char **newval, void **extra, GucSource source)
 {
 	if (strlen(*newval) < NAMEDATALEN)
 		return true;

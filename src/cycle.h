@@ -10,8 +10,7 @@
 #ifndef CYCLE_H
 #define CYCLE_H
 
-#include "plan.h"
-#include "refresh.h"
+#include "queue.h"
 
 /* What came of one cycle */
 typedef struct CycleResult
@@ -21,9 +20,10 @@ typedef struct CycleResult
 	int			failed;
 	int			skipped;
 	int64		duration;		/* in microseconds */
-	RefreshOutcome *outcomes;	/* of each item of the plan */
 } CycleResult;
 
-extern void cycle_run(const RefreshPlan *plan, const bool *due, CycleResult *result);
+extern void cycle_run(const RefreshPlan *plan, QueueInput *views,
+					  TimestampTz start, CycleResult *result);
+extern void cycle_work(Queue *queue, LWLock *lock, bool leader);
 
 #endif							/* CYCLE_H */

@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "executor/instrument.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -37,6 +38,17 @@
 /* Is there something that a cancel request is to cancel? */
 static volatile sig_atomic_t refresh_cancellable = false;
 
+/* The counters of this process at the start of an attempt */
+typedef struct RefreshMeter
+{
+	instr_time	start;
+	BufferUsage buffers;
+	WalUsage	wal;
+} RefreshMeter;
+
+static void refresh_start_meter(RefreshMeter *meter);
+static void refresh_read_meter(const RefreshMeter *meter,
+							   RefreshResult *result);
 static void refresh_in_transaction(const RefreshRequest *request,
 								   RefreshResult *result);
 static void refresh_arm(int timeout);
@@ -95,8 +107,7 @@ refresh_view(const RefreshRequest *request, RefreshResult *result)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	char		lock_timeout[32];
-	instr_time	start;
-	instr_time	end;
+	RefreshMeter meter;
 
 	memset(result, 0, sizeof(RefreshResult));
 	snprintf(lock_timeout, sizeof(lock_timeout), "%d", request->lock_timeout);
@@ -106,15 +117,13 @@ refresh_view(const RefreshRequest *request, RefreshResult *result)
 	SetCurrentStatementStartTimestamp();
 	result->started_at = GetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, request->activity);
-	INSTR_TIME_SET_CURRENT(start);
+	refresh_start_meter(&meter);
 
 	PG_TRY();
 	{
 		StartTransactionCommand();
 		refresh_in_transaction(request, result);
-		INSTR_TIME_SET_CURRENT(end);
-		INSTR_TIME_SUBTRACT(end, start);
-		result->duration = INSTR_TIME_GET_MICROSEC(end);
+		refresh_read_meter(&meter, result);
 		result->outcome = REFRESH_REFRESHED;
 		if (request->before_commit)
 			request->before_commit(result, request->before_commit_arg);
@@ -136,13 +145,86 @@ refresh_view(const RefreshRequest *request, RefreshResult *result)
 	PG_END_TRY();
 
 	/* The commit is a part of the refresh. */
-	INSTR_TIME_SET_CURRENT(end);
-	INSTR_TIME_SUBTRACT(end, start);
-	result->duration = INSTR_TIME_GET_MICROSEC(end);
+	refresh_read_meter(&meter, result);
 
 	refresh_reset_session();
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Refresh one view in the caller's transaction, with the caller's rights.
+ *
+ * Raises whatever goes wrong.  A procedure cannot COMMIT here.
+ */
+void
+refresh_in_session(const RefreshTarget *target, RefreshResult *result)
+{
+	RefreshMeter meter;
+
+	memset(result, 0, sizeof(RefreshResult));
+	result->started_at = IsolationUsesXactSnapshot() ?
+		GetCurrentTransactionStartTimestamp() : GetCurrentTimestamp();
+	result->method = target->method;
+	if (target->method == REFRESH_METHOD_NONE)
+		target_raise(target);
+
+	refresh_start_meter(&meter);
+	refresh_execute(target_command(target));
+	refresh_read_meter(&meter, result);
+	result->outcome = REFRESH_REFRESHED;
+}
+
+/*
+ * The name of an outcome, as the history has it.
+ */
+const char *
+refresh_outcome_name(RefreshOutcome outcome)
+{
+	switch (outcome)
+	{
+		case REFRESH_PENDING:
+			break;
+		case REFRESH_REFRESHED:
+			return "refreshed";
+		case REFRESH_FAILED:
+			return "failed";
+		case REFRESH_SKIPPED:
+			return "skipped";
+	}
+	return "pending";
+}
+
+static void
+refresh_start_meter(RefreshMeter *meter)
+{
+	INSTR_TIME_SET_CURRENT(meter->start);
+	meter->buffers = pgBufferUsage;
+	meter->wal = pgWalUsage;
+}
+
+/*
+ * What has been used since the meter was started.  (Parallel workers add what
+ * they used to their leader's counters.)
+ */
+static void
+refresh_read_meter(const RefreshMeter *meter, RefreshResult *result)
+{
+	RefreshUsage *usage = &result->usage;
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, meter->start);
+	result->duration = INSTR_TIME_GET_MICROSEC(now);
+	usage->wal_bytes = pgWalUsage.wal_bytes - meter->wal.wal_bytes;
+	usage->shared_blks_hit =
+		pgBufferUsage.shared_blks_hit - meter->buffers.shared_blks_hit;
+	usage->shared_blks_read =
+		pgBufferUsage.shared_blks_read - meter->buffers.shared_blks_read;
+	usage->temp_blks_read =
+		pgBufferUsage.temp_blks_read - meter->buffers.temp_blks_read;
+	usage->temp_blks_written =
+		pgBufferUsage.temp_blks_written - meter->buffers.temp_blks_written;
 }
 
 /*

@@ -23,6 +23,16 @@ typedef enum RefreshOutcome
 	REFRESH_SKIPPED
 } RefreshOutcome;
 
+/* What an attempt used, by the server's own counters */
+typedef struct RefreshUsage
+{
+	int64		wal_bytes;
+	int64		shared_blks_hit;
+	int64		shared_blks_read;
+	int64		temp_blks_read;
+	int64		temp_blks_written;
+} RefreshUsage;
+
 /* What came of one attempt */
 typedef struct RefreshResult
 {
@@ -30,6 +40,7 @@ typedef struct RefreshResult
 	RefreshMethod method;		/* as far as it got */
 	TimestampTz started_at;
 	int64		duration;		/* in microseconds */
+	RefreshUsage usage;
 	ErrorData  *error;			/* if it failed */
 } RefreshResult;
 
@@ -52,6 +63,9 @@ typedef struct RefreshRequest
 
 extern void refresh_handle_cancel(SIGNAL_ARGS);
 extern void refresh_force_settings(void);
+extern const char *refresh_outcome_name(RefreshOutcome outcome);
+extern void refresh_in_session(const RefreshTarget *target,
+							   RefreshResult *result);
 extern void refresh_view(const RefreshRequest *request,
 						 RefreshResult *result);
 

@@ -5,8 +5,14 @@
  *
  * A view that took part in a cycle is next due at that cycle's start plus its
  * interval, wherever in the cycle its turn came, so that views of different
- * intervals stay aligned.  What was never in a cycle is due at once.  Nothing
- * here looks at the clock: the caller says what time it is.
+ * intervals stay aligned.  What was never in a cycle is due at once.
+ *
+ * A view that failed is due again earlier, after the retry interval, doubled
+ * for each failure in a row.  Such a retry takes along the views that read it,
+ * and leaves the schedule of them all as it was: else each failure would split
+ * one cycle into two for ever.
+ *
+ * Nothing here looks at the clock: the caller says what time it is.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -15,6 +21,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "miscadmin.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -22,14 +29,11 @@
 #include "schedule.h"
 #include "settings.h"
 
-/* Room for a label: two names of which every byte may be a doubled quote */
-#define SCHEDULE_LABEL_SIZE (4 * NAMEDATALEN)
-
 /* A view that the plan names */
 typedef struct ScheduleEntry
 {
-	char		label[SCHEDULE_LABEL_SIZE]; /* the key; must be first */
-	TimestampTz last_start;		/* of the last cycle with it; 0: none */
+	char		label[QUEUE_LABEL_SIZE];	/* the key; must be first */
+	HistoryLast last;
 	uint32		note;			/* hash of what was last said of it, or 0 */
 	bool		planned;		/* it is in the plan that is followed */
 } ScheduleEntry;
@@ -39,14 +43,13 @@ struct Schedule
 	HTAB	   *entries;
 };
 
-static ScheduleEntry *schedule_entry(Schedule *schedule, const PlanItem *item,
-									 bool *found);
-static TimestampTz schedule_due(ScheduleEntry *entry, const PlanItem *item,
-								TimestampTz now);
+static ScheduleEntry *schedule_entry(Schedule *schedule, const PlanItem *item);
 static void schedule_say_note(ScheduleEntry *entry, const PlanItem *item);
+static int	schedule_interval(const PlanItem *item);
+static void schedule_forget_future(HistoryLast *last, TimestampTz now);
 
 /*
- * Make an empty schedule, in a memory context of its own below the current.
+ * Make an empty schedule, in the current memory context.
  */
 Schedule *
 schedule_create(void)
@@ -54,7 +57,7 @@ schedule_create(void)
 	Schedule   *schedule = palloc(sizeof(Schedule));
 	HASHCTL		control;
 
-	control.keysize = SCHEDULE_LABEL_SIZE;
+	control.keysize = QUEUE_LABEL_SIZE;
 	control.entrysize = sizeof(ScheduleEntry);
 	control.hcxt = CurrentMemoryContext;
 	schedule->entries = hash_create("bigbrotr_refresher schedule", 64,
@@ -64,8 +67,9 @@ schedule_create(void)
 }
 
 /*
- * Follow a new plan: forget what it does not name, and log what is to be said
- * of an item unless it was said already.
+ * Follow a new plan: read the history of what is new, forget what is not
+ * planned any more, and log what is to be said of an item unless it was said
+ * already.  Needs a transaction.
  */
 void
 schedule_follow(Schedule *schedule, const RefreshPlan *plan)
@@ -81,11 +85,14 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan)
 	{
 		bool		found;
 
-		entry = schedule_entry(schedule, &plan->items[i], &found);
+		CHECK_FOR_INTERRUPTS();
+		entry = hash_search(schedule->entries, plan->items[i].label,
+							HASH_ENTER, &found);
 		if (!found)
 		{
-			entry->last_start = 0;
 			entry->note = 0;
+			memset(&entry->last, 0, sizeof(HistoryLast));
+			history_read_last(plan->items[i].label, &entry->last);
 		}
 		entry->planned = true;
 		schedule_say_note(entry, &plan->items[i]);
@@ -111,30 +118,50 @@ schedule_next(Schedule *schedule, const RefreshPlan *plan, TimestampTz now)
 	for (int i = 0; i < plan->nitems; i++)
 	{
 		PlanItem   *item = &plan->items[i];
-		ScheduleEntry *entry = schedule_entry(schedule, item, NULL);
+		ScheduleEntry *entry = schedule_entry(schedule, item);
 
-		next = Min(next, schedule_due(entry, item, now));
+		schedule_forget_future(&entry->last, now);
+		next = Min(next, schedule_due(&entry->last, schedule_interval(item)));
 	}
 	return next;
 }
 
 /*
- * Mark what is due.  Returns how many that are.
+ * Choose what a cycle takes that starts at "start" (which may be a little
+ * before now): everything, or what is due now.  Fills in what is known of all
+ * views.  Returns how many are due.
  */
 int
-schedule_take_due(Schedule *schedule, const RefreshPlan *plan, TimestampTz now,
-				  bool *due)
+schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
+				  TimestampTz start, TimestampTz now, bool all,
+				  QueueInput *views)
 {
+	bool	   *retried = palloc0(plan->nitems * sizeof(bool) + 1);
 	int			ndue = 0;
 
 	for (int i = 0; i < plan->nitems; i++)
 	{
-		PlanItem   *item = &plan->items[i];
-		ScheduleEntry *entry = schedule_entry(schedule, item, NULL);
+		const PlanItem *item = &plan->items[i];
+		HistoryLast *last = &schedule_entry(schedule, item)->last;
+		int			interval = schedule_interval(item);
+		bool		regular;
 
-		due[i] = schedule_due(entry, item, now) <= now;
-		ndue += due[i] ? 1 : 0;
+		schedule_forget_future(last, now);
+		regular = all || last->schedule_start == 0 ||
+			last->schedule_start + interval * USECS_PER_SEC <= now;
+		retried[i] = !regular && schedule_due(last, interval) <= now;
+		for (int j = 0; j < item->ndepends; j++)
+			retried[i] = retried[i] || (!regular && retried[item->depends[j]]);
+
+		views[i].due = regular || retried[i];
+		views[i].schedule_start = regular ? start : last->schedule_start;
+		views[i].data_as_of = last->data_as_of;
+		views[i].failures = last->failures;
+		views[i].duration = last->duration;
+		views[i].outcome = REFRESH_PENDING;
+		ndue += views[i].due ? 1 : 0;
 	}
+	pfree(retried);
 	return ndue;
 }
 
@@ -143,47 +170,73 @@ schedule_take_due(Schedule *schedule, const RefreshPlan *plan, TimestampTz now,
  * stay due.
  */
 void
-schedule_record(Schedule *schedule, const RefreshPlan *plan, TimestampTz start,
-				const CycleResult *result)
+schedule_record(Schedule *schedule, const RefreshPlan *plan,
+				TimestampTz start, const QueueInput *views)
 {
 	for (int i = 0; i < plan->nitems; i++)
 	{
-		if (result->outcomes[i] != REFRESH_PENDING)
-			schedule_entry(schedule, &plan->items[i], NULL)->last_start = start;
+		HistoryLast *last;
+
+		if (views[i].outcome == REFRESH_PENDING)
+			continue;
+		last = &schedule_entry(schedule, &plan->items[i])->last;
+		last->cycle_start = start;
+		last->schedule_start = views[i].schedule_start;
+		last->data_as_of = views[i].data_as_of;
+		last->failures = views[i].failures;
+		last->duration = views[i].duration;
 	}
 }
 
 /*
- * The entry of an item; made if "found" is given, else it must be there.
+ * When a view is due of which this is the last that is known, by its interval
+ * in seconds (0: the default); DT_NOBEGIN if it was never in a cycle.
  */
+TimestampTz
+schedule_due(const HistoryLast *last, int interval)
+{
+	TimestampTz due;
+	int64		retry = refresher_retry_interval;
+
+	if (last->schedule_start == 0)
+		return DT_NOBEGIN;
+	if (interval == 0)
+		interval = refresher_interval;
+	due = last->schedule_start + interval * USECS_PER_SEC;
+	if (last->failures == 0 || retry == 0)
+		return due;
+	for (int i = 1; i < last->failures && retry < interval; i++)
+		retry *= 2;
+	return Min(due, last->cycle_start + retry * USECS_PER_SEC);
+}
+
 static ScheduleEntry *
-schedule_entry(Schedule *schedule, const PlanItem *item, bool *found)
+schedule_entry(Schedule *schedule, const PlanItem *item)
 {
 	ScheduleEntry *entry = hash_search(schedule->entries, item->label,
-									   found ? HASH_ENTER : HASH_FIND, found);
+									   HASH_FIND, NULL);
 
 	if (entry == NULL)
 		elog(ERROR, "view \"%s\" is not scheduled", item->label);
 	return entry;
 }
 
-/*
- * When a view is due.
- *
- * If its last cycle lies in the future, the clock was set back; then it is as
- * if that cycle had started now, so that nobody waits for longer than one
- * interval.
- */
-static TimestampTz
-schedule_due(ScheduleEntry *entry, const PlanItem *item, TimestampTz now)
+static int
+schedule_interval(const PlanItem *item)
 {
-	int			interval = item->interval ? item->interval : refresher_interval;
+	return item->interval != 0 ? item->interval : refresher_interval;
+}
 
-	if (entry->last_start == 0)
-		return DT_NOBEGIN;
-	if (entry->last_start > now)
-		entry->last_start = now;
-	return entry->last_start + interval * USECS_PER_SEC;
+/*
+ * A cycle that lies in the future shows that the clock was set back.  Then it
+ * is as if that cycle had started now, so that nobody waits for longer than
+ * one interval.
+ */
+static void
+schedule_forget_future(HistoryLast *last, TimestampTz now)
+{
+	last->schedule_start = Min(last->schedule_start, now);
+	last->cycle_start = Min(last->cycle_start, now);
 }
 
 static void

@@ -12,8 +12,8 @@
 
 #include "datatype/timestamp.h"
 
-#include "cycle.h"
-#include "plan.h"
+#include "history.h"
+#include "queue.h"
 
 /* What a process remembers of the views, from one plan to the next */
 typedef struct Schedule Schedule;
@@ -23,8 +23,10 @@ extern void schedule_follow(Schedule *schedule, const RefreshPlan *plan);
 extern TimestampTz schedule_next(Schedule *schedule, const RefreshPlan *plan,
 								 TimestampTz now);
 extern int	schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
-							  TimestampTz now, bool *due);
+							  TimestampTz start, TimestampTz now, bool all,
+							  QueueInput *views);
 extern void schedule_record(Schedule *schedule, const RefreshPlan *plan,
-							TimestampTz start, const CycleResult *result);
+							TimestampTz start, const QueueInput *views);
+extern TimestampTz schedule_due(const HistoryLast *last, int interval);
 
 #endif							/* SCHEDULE_H */

@@ -30,6 +30,10 @@ extern int	refresher_interval; /* in seconds */
 extern int	refresher_refresh_timeout;	/* in milliseconds; 0: none */
 extern int	refresher_lock_timeout; /* in milliseconds; 0: none */
 
+extern int	refresher_retry_interval;	/* in seconds; 0: none */
+extern int	refresher_history_retention;	/* in seconds; 0: keep none */
+extern char *refresher_notify_channel;	/* empty: none */
+
 /* The parsed list of views, and a number that changes whenever the list does */
 extern const ViewList *refresher_view_list;
 extern uint64 refresher_view_list_generation;

@@ -9,33 +9,64 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
+#include "commands/async.h"
+#include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "history.h"
 #include "plan.h"
+#include "schedule.h"
 #include "settings.h"
+#include "status.h"
 
 #define SQL_PLAN_COLS	7
+#define SQL_STATUS_COLS 21
+#define SQL_RUN_COLS	5
 
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_plan);
+PG_FUNCTION_INFO_V1(bigbrotr_refresher_status);
+PG_FUNCTION_INFO_V1(bigbrotr_refresher_run);
+PG_FUNCTION_INFO_V1(bigbrotr_refresher_refresh);
+
+/* A row in the making */
+typedef struct SqlRow
+{
+	int			ncols;
+	Datum		values[SQL_STATUS_COLS];
+	bool		nulls[SQL_STATUS_COLS];
+} SqlRow;
 
 static void sql_require_preload(void);
+static RefreshPlan *sql_plan_as_worker(void);
 static Oid	sql_worker_role(void);
+static void sql_put_status(ReturnSetInfo *rsinfo, const StatusData *data);
+static const char *sql_state_name(StatusState state);
+static Datum sql_running(const StatusData *data);
+static Datum sql_buckets(const StatusData *data);
 static Datum sql_labels(const RefreshPlan *plan, const int *items, int nitems);
+static void sql_fill_row(const RefreshPlan *plan, const PlanItem *item,
+						 const RefreshResult *result, HistoryRow *row);
+static const PlanItem *sql_find_item(const RefreshPlan *plan,
+									 const RefreshTarget *target);
+static void sql_put(SqlRow *row, Datum value);
+static void sql_put_null(SqlRow *row);
+static void sql_put_text(SqlRow *row, const char *value);
+static void sql_put_time(SqlRow *row, TimestampTz value);
+static void sql_put_interval(SqlRow *row, int64 microseconds);
 
 /*
  * plan(): the next cycle, explained.
- *
- * Names are resolved by the search_path of the worker if it runs, else by the
- * caller's; functions are judged by the worker's role.
  */
 Datum
 bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
@@ -45,47 +76,56 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 
 	sql_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
-	plan = plan_make(refresher_view_list, sql_worker_role());
+	plan = sql_plan_as_worker();
 
 	for (int i = 0; i < plan->nitems; i++)
 	{
 		PlanItem   *item = &plan->items[i];
-		Datum		values[SQL_PLAN_COLS];
-		bool		nulls[SQL_PLAN_COLS] = {0};
-		int			col = 0;
+		SqlRow		row = {0};
+		HistoryLast last;
 
-		values[col++] = Int32GetDatum(i + 1);
-		values[col++] = Int32GetDatum(item->stage + 1);
-		values[col++] = CStringGetTextDatum(item->label);
-		if (item->target.method != REFRESH_METHOD_NONE)
-			values[col++] = CStringGetTextDatum(target_method_name(item->target.method));
+		sql_put(&row, Int32GetDatum(i + 1));
+		sql_put(&row, Int32GetDatum(item->stage + 1));
+		sql_put_text(&row, item->label);
+		sql_put_text(&row, target_method_name(item->target.method));
+		sql_put_text(&row, item->target.message);
+		sql_put(&row, sql_labels(plan, item->depends, item->ndepends));
+		if (history_read_last(item->label, &last) && last.schedule_start != 0)
+			sql_put_time(&row, schedule_due(&last, item->interval));
 		else
-			nulls[col++] = true;
-		if (item->target.message != NULL)
-			values[col++] = CStringGetTextDatum(item->target.message);
-		else
-			nulls[col++] = true;
-		values[col++] = sql_labels(plan, item->depends, item->ndepends);
-		nulls[col++] = true;
-		Assert(col == SQL_PLAN_COLS);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values,
-							 nulls);
+			sql_put_null(&row);
+		Assert(row.ncols == SQL_PLAN_COLS);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row.values,
+							 row.nulls);
 	}
 	return (Datum) 0;
 }
 
 /*
- * Raise an ERROR if the server was started without the library: then there
- * are neither parameters nor workers.
+ * Make the plan that the worker would make: with its search_path if it runs,
+ * else with the caller's; functions are judged by the worker's role.
  */
-static void
-sql_require_preload(void)
+static RefreshPlan *
+sql_plan_as_worker(void)
 {
-	if (refresher_view_list == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg(REFRESHER_NAME " must be loaded via \"shared_preload_libraries\""),
-				 errhint("Add it to \"shared_preload_libraries\" in postgresql.conf and restart the server.")));
+	int			slot = status_find(get_database_name(MyDatabaseId));
+	int			nest_level = NewGUCNestLevel();
+	RefreshPlan *plan;
+
+	if (slot >= 0)
+	{
+		StatusData *data = palloc(sizeof(StatusData));
+
+		status_read(slot, data);
+		if (data->search_path[0])
+			(void) set_config_option("search_path", data->search_path,
+									 PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, 0, false);
+		pfree(data);
+	}
+	plan = plan_make(refresher_view_list, sql_worker_role());
+	AtEOXact_GUC(true, nest_level);
+	return plan;
 }
 
 /*
@@ -96,6 +136,243 @@ sql_worker_role(void)
 {
 	return refresher_role[0] ? get_role_oid(refresher_role, false) :
 		BOOTSTRAP_SUPERUSERID;
+}
+
+/*
+ * status(): what each worker is doing.
+ */
+Datum
+bigbrotr_refresher_status(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	StatusData *data = palloc(sizeof(StatusData));
+
+	sql_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < status_ndatabases(); i++)
+	{
+		status_read(i, data);
+		sql_put_status(rsinfo, data);
+	}
+	return (Datum) 0;
+}
+
+static void
+sql_put_status(ReturnSetInfo *rsinfo, const StatusData *data)
+{
+	SqlRow		row = {0};
+
+	sql_put_text(&row, data->database);
+	if (data->pid != 0)
+		sql_put(&row, Int32GetDatum(data->pid));
+	else
+		sql_put_null(&row);
+	sql_put_text(&row, sql_state_name(data->state));
+	sql_put_time(&row, data->worker_start);
+	sql_put_time(&row, data->cycle_start);
+	if (data->cycle_start != 0 && data->cycle_duration >= 0)
+		sql_put_interval(&row, data->cycle_duration);
+	else
+		sql_put_null(&row);
+	sql_put_time(&row, data->next_due);
+	sql_put(&row, Int32GetDatum(data->cycle.total));
+	sql_put(&row, Int32GetDatum(data->cycle.refreshed));
+	sql_put(&row, Int32GetDatum(data->cycle.failed));
+	sql_put(&row, Int32GetDatum(data->cycle.skipped));
+	sql_put(&row, sql_running(data));
+	sql_put(&row, Int64GetDatum(data->totals.refreshed));
+	sql_put(&row, Int64GetDatum(data->totals.failed));
+	sql_put(&row, Int64GetDatum(data->totals.skipped));
+	sql_put(&row, Int64GetDatum(data->cycles_success));
+	sql_put(&row, Int64GetDatum(data->cycles_failed));
+	sql_put(&row, Int32GetDatum(data->consecutive_failures));
+	sql_put(&row, sql_buckets(data));
+	sql_put(&row, Float8GetDatum(data->duration_sum / 1000000.0));
+	sql_put(&row, Int64GetDatum(data->cycles_success + data->cycles_failed));
+	Assert(row.ncols == SQL_STATUS_COLS);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row.values,
+						 row.nulls);
+}
+
+static const char *
+sql_state_name(StatusState state)
+{
+	switch (state)
+	{
+		case STATUS_STOPPED:
+			return "stopped";
+		case STATUS_IDLE:
+			return "idle";
+		case STATUS_REFRESHING:
+			return "refreshing";
+		case STATUS_DISABLED:
+			return "disabled";
+	}
+	return NULL;
+}
+
+/*
+ * The labels of what is being refreshed now.
+ */
+static Datum
+sql_running(const StatusData *data)
+{
+	Datum		labels[STATUS_MAX_RUNNING];
+	int			nlabels = 0;
+
+	for (int i = 0; i < STATUS_MAX_RUNNING; i++)
+	{
+		if (data->running[i].pid != 0)
+			labels[nlabels++] = CStringGetTextDatum(data->running[i].label);
+	}
+	return PointerGetDatum(construct_array(labels, nlabels, TEXTOID, -1,
+										   false, TYPALIGN_INT));
+}
+
+/*
+ * How many cycles took at most as long as each bound of the histogram.
+ */
+static Datum
+sql_buckets(const StatusData *data)
+{
+	Datum		buckets[STATUS_NBUCKETS];
+
+	for (int i = 0; i < STATUS_NBUCKETS; i++)
+		buckets[i] = Int64GetDatum(data->buckets[i]);
+	return PointerGetDatum(construct_array(buckets, STATUS_NBUCKETS, INT8OID,
+										   sizeof(int64), FLOAT8PASSBYVAL,
+										   TYPALIGN_DOUBLE));
+}
+
+/*
+ * run(wait): have the worker run a cycle of all views now.
+ */
+Datum
+bigbrotr_refresher_run(PG_FUNCTION_ARGS)
+{
+	bool		wait = PG_GETARG_BOOL(0);
+	TupleDesc	desc;
+	SqlRow		row = {0};
+	StatusCounts counts;
+	int64		duration;
+
+	sql_require_preload();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	status_run(get_database_name(MyDatabaseId), wait, &counts, &duration);
+	if (wait)
+	{
+		sql_put(&row, Int32GetDatum(counts.total));
+		sql_put(&row, Int32GetDatum(counts.refreshed));
+		sql_put(&row, Int32GetDatum(counts.failed));
+		sql_put(&row, Int32GetDatum(counts.skipped));
+		sql_put_interval(&row, duration);
+	}
+	while (row.ncols < SQL_RUN_COLS)
+		sql_put_null(&row);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  row.values,
+													  row.nulls)));
+}
+
+/*
+ * refresh(view): refresh one view here, with the caller's rights.
+ *
+ * The name is one of the list's grammar, looked up by the caller's
+ * search_path.  It need not be in the list.
+ */
+Datum
+bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	ViewList   *list;
+	ViewListError error;
+	RefreshTarget target = {0};
+	RefreshResult result;
+	const PlanItem *item;
+	RefreshPlan *plan;
+	HistoryRow	row = {0};
+
+	sql_require_preload();
+	list = palloc(view_list_size(name));
+	if (!view_list_parse(name, list, &error))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("invalid name of a view: \"%s\"", name),
+				 errdetail("At character %d: %s.", error.position,
+						   error.reason)));
+	if (list->nspecs != 1 || list->specs[0].name == NULL ||
+		list->specs[0].interval != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("invalid name of a view: \"%s\"", name),
+				 errdetail("Exactly one view can be named, without an interval.")));
+
+	target.schema = list->specs[0].schema;
+	target.name = list->specs[0].name;
+	target_resolve(&target, GetUserId());
+	refresh_in_session(&target, &result);
+
+	plan = sql_plan_as_worker();
+	item = sql_find_item(plan, &target);
+	row.label = item ? item->label : target_label(target.schema, target.name);
+	sql_fill_row(plan, item, &result, &row);
+	if (refresher_history_retention > 0)
+		history_write(&row, &result);
+	if (refresher_notify_channel[0])
+		Async_Notify(refresher_notify_channel, row.label);
+	PG_RETURN_VOID();
+}
+
+/*
+ * What the history is to say of a refresh outside of any cycle: its data is
+ * as old as the oldest that it was made of.
+ */
+static void
+sql_fill_row(const RefreshPlan *plan, const PlanItem *item,
+			 const RefreshResult *result, HistoryRow *row)
+{
+	row->data_as_of = result->started_at;
+	for (int i = 0; item != NULL && i < item->ndepends; i++)
+	{
+		HistoryLast last;
+
+		if (history_read_last(plan->items[item->depends[i]].label, &last) &&
+			last.data_as_of != 0)
+			row->data_as_of = Min(row->data_as_of, last.data_as_of);
+	}
+}
+
+/*
+ * The item of a plan that stands for the same thing, or NULL.
+ */
+static const PlanItem *
+sql_find_item(const RefreshPlan *plan, const RefreshTarget *target)
+{
+	for (int i = 0; i < plan->nitems; i++)
+	{
+		const RefreshTarget *other = &plan->items[i].target;
+
+		if (other->relid == target->relid &&
+			(OidIsValid(target->relid) || other->funcid == target->funcid))
+			return &plan->items[i];
+	}
+	return NULL;
+}
+
+/*
+ * Raise an ERROR if the server was started without the library: then there
+ * are neither parameters nor workers.
+ */
+static void
+sql_require_preload(void)
+{
+	if (!status_available())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg(REFRESHER_NAME " must be loaded via \"shared_preload_libraries\""),
+				 errhint("Add it to \"shared_preload_libraries\" in postgresql.conf and restart the server.")));
 }
 
 /*
@@ -110,4 +387,51 @@ sql_labels(const RefreshPlan *plan, const int *items, int nitems)
 		labels[i] = CStringGetTextDatum(plan->items[items[i]].label);
 	return PointerGetDatum(construct_array(labels, nitems, TEXTOID, -1, false,
 										   TYPALIGN_INT));
+}
+
+static void
+sql_put(SqlRow *row, Datum value)
+{
+	row->nulls[row->ncols] = false;
+	row->values[row->ncols++] = value;
+}
+
+static void
+sql_put_null(SqlRow *row)
+{
+	row->nulls[row->ncols] = true;
+	row->values[row->ncols++] = (Datum) 0;
+}
+
+/*
+ * NULL stands for null.
+ */
+static void
+sql_put_text(SqlRow *row, const char *value)
+{
+	if (value != NULL)
+		sql_put(row, CStringGetTextDatum(value));
+	else
+		sql_put_null(row);
+}
+
+/*
+ * 0 stands for null.
+ */
+static void
+sql_put_time(SqlRow *row, TimestampTz value)
+{
+	if (value != 0)
+		sql_put(row, TimestampTzGetDatum(value));
+	else
+		sql_put_null(row);
+}
+
+static void
+sql_put_interval(SqlRow *row, int64 microseconds)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = microseconds;
+	sql_put(row, IntervalPGetDatum(interval));
 }

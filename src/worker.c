@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -28,19 +29,23 @@
 #include "storage/latch.h"
 #include "storage/sinval.h"
 #include "tcop/tcopprot.h"
+#include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "cycle.h"
+#include "history.h"
 #include "log.h"
 #include "plan.h"
 #include "refresh.h"
 #include "schedule.h"
 #include "settings.h"
+#include "status.h"
 #include "worker.h"
 
 /*
@@ -48,6 +53,9 @@
  * the schedule then goes on from when it really started.
  */
 #define WORKER_MAX_LATENESS USECS_PER_SEC
+
+/* The history is pruned at most once in so many seconds */
+#define WORKER_PRUNE_INTERVAL 3600
 
 /* What the worker knows from one turn of its loop to the next */
 typedef struct WorkerState
@@ -58,6 +66,8 @@ typedef struct WorkerState
 	RefreshPlan *plan;
 	uint64		plan_generation;	/* of the list that was planned */
 	TimestampTz awaited;		/* what it sleeps for; DT_NOEND: nothing */
+	TimestampTz last_prune;
+	bool		history_missed; /* and it was said that it is missing */
 } WorkerState;
 
 static void worker_connect(const char *database);
@@ -65,7 +75,11 @@ static void worker_report_start(const WorkerState *state);
 static void worker_plan(WorkerState *state);
 static void worker_turn(WorkerState *state, bool timed_out);
 static void worker_cycle(WorkerState *state, TimestampTz start,
-						 TimestampTz now);
+						 TimestampTz now, uint64 run);
+static void worker_prune(WorkerState *state, TimestampTz now);
+static bool worker_prune_batch(void);
+static void worker_publish_search_path(void);
+static void worker_check_history(WorkerState *state);
 static bool worker_sleep(WorkerState *state);
 
 /*
@@ -114,6 +128,7 @@ bigbrotr_refresher_worker_main(Datum main_arg)
 	BackgroundWorkerUnblockSignals();
 
 	worker_connect(MyBgworkerEntry->bgw_extra);
+	status_attach(MyBgworkerEntry->bgw_extra);
 
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
 												"bigbrotr_refresher worker",
@@ -198,13 +213,57 @@ worker_plan(WorkerState *state)
 	MemoryContextSwitchTo(state->plan_context);
 	state->plan = plan_make(refresher_view_list, GetUserId());
 	state->plan_generation = refresher_view_list_generation;
+	MemoryContextSwitchTo(caller);
+	schedule_follow(state->schedule, state->plan);
+	worker_publish_search_path();
+	worker_check_history(state);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
-
-	schedule_follow(state->schedule, state->plan);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Publish where names are looked up, for plan().  Needs a transaction.
+ */
+static void
+worker_publish_search_path(void)
+{
+	List	   *path = fetch_search_path(false);
+	StringInfoData names;
+	ListCell   *cell;
+
+	initStringInfo(&names);
+	foreach(cell, path)
+	{
+		const char *name = get_namespace_name(lfirst_oid(cell));
+
+		if (name != NULL)
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
+							 quote_identifier(name));
+	}
+	status_set_search_path(names.data);
+	pfree(names.data);
+	list_free(path);
+}
+
+/*
+ * Say once that the history is not kept, if it should be.  Needs a
+ * transaction.
+ */
+static void
+worker_check_history(WorkerState *state)
+{
+	bool		missed = refresher_history_retention > 0 &&
+		!history_installed();
+
+	if (missed && !state->history_missed)
+		ereport(LOG,
+				(errmsg_internal(REFRESHER_NAME ": history_missing database=%s",
+								 quote_identifier(get_database_name(MyDatabaseId))),
+				 errhint("Run CREATE EXTENSION " REFRESHER_NAME " in this database to have a history, and what is shown of it.")));
+	state->history_missed = missed;
 }
 
 /*
@@ -219,10 +278,12 @@ worker_turn(WorkerState *state, bool timed_out)
 		TimestampTz now = GetCurrentTimestamp();
 		TimestampTz start = now;
 		TimestampTz next;
+		uint64		run;
 
 		if (!refresher_enabled)
 		{
 			state->awaited = DT_NOEND;
+			status_set_state(STATUS_DISABLED, 0);
 			return;
 		}
 		if (state->plan_generation != refresher_view_list_generation)
@@ -236,16 +297,15 @@ worker_turn(WorkerState *state, bool timed_out)
 		if (state->plan->nitems == 0 && timed_out)
 			worker_plan(state);
 		timed_out = false;
-		if (state->plan->nitems == 0)
-		{
-			state->awaited = now + refresher_interval * USECS_PER_SEC;
-			return;
-		}
 
 		next = schedule_next(state->schedule, state->plan, now);
-		if (next > now)
+		if (next == DT_NOEND)
+			next = now + refresher_interval * USECS_PER_SEC;
+		run = status_run_wanted();
+		if (run == 0 && next > now)
 		{
 			state->awaited = next;
+			status_set_state(STATUS_IDLE, next);
 			return;
 		}
 
@@ -253,35 +313,95 @@ worker_turn(WorkerState *state, bool timed_out)
 		 * On time: count from when it was due, so that the schedule does not
 		 * drift.
 		 */
-		if (next == state->awaited && now - next < WORKER_MAX_LATENESS)
+		if (next == state->awaited && next <= now &&
+			now - next < WORKER_MAX_LATENESS)
 			start = next;
 		state->awaited = DT_NOEND;
-		worker_cycle(state, start, now);
+		worker_cycle(state, start, now, run);
+		worker_prune(state, now);
 		CHECK_FOR_INTERRUPTS();
 	}
 }
 
 /*
- * Run one cycle over all that is due now.
+ * Run one cycle over all that is due now; over everything, if a request to do
+ * so is to be served.
  */
 static void
-worker_cycle(WorkerState *state, TimestampTz start, TimestampTz now)
+worker_cycle(WorkerState *state, TimestampTz start, TimestampTz now,
+			 uint64 run)
 {
 	MemoryContext caller;
 	CycleResult result;
-	bool	   *due;
+	QueueInput *views;
 
 	worker_plan(state);
 
 	caller = MemoryContextSwitchTo(state->cycle_context);
-	due = palloc0(state->plan->nitems * sizeof(bool) + 1);
-	if (schedule_take_due(state->schedule, state->plan, now, due) > 0)
+	views = palloc_extended(state->plan->nitems * sizeof(QueueInput) + 1,
+							MCXT_ALLOC_HUGE);
+	if (schedule_take_due(state->schedule, state->plan, start, now, run != 0,
+						  views) > 0 || run != 0)
 	{
-		cycle_run(state->plan, due, &result);
-		schedule_record(state->schedule, state->plan, start, &result);
+		cycle_run(state->plan, views, start, &result);
+		schedule_record(state->schedule, state->plan, start, views);
+		if (run != 0 &&
+			result.refreshed + result.failed + result.skipped == result.total)
+			status_run_done(run);
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(state->cycle_context);
+}
+
+/*
+ * Delete what is too old of the history, if it is time to.  Each batch is a
+ * transaction of its own, so that nothing is locked for long.
+ */
+static void
+worker_prune(WorkerState *state, TimestampTz now)
+{
+	int64		pause = Min(WORKER_PRUNE_INTERVAL, refresher_history_retention);
+
+	if (state->last_prune != 0 && state->last_prune <= now &&
+		now - state->last_prune < pause * USECS_PER_SEC)
+		return;
+	state->last_prune = now;
+	pgstat_report_activity(STATE_RUNNING, "pruning history");
+	while (worker_prune_batch())
+		CHECK_FOR_INTERRUPTS();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Prune one batch; true if there may be more.  Trouble with the table is
+ * reported and tried again another time.
+ */
+static bool
+worker_prune_batch(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool more = false;
+
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		more = history_prune_batch(refresher_history_retention);
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(caller);
+		EmitErrorReport();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return more;
 }
 
 /*

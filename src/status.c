@@ -1,0 +1,466 @@
+/*-------------------------------------------------------------------------
+ *
+ * status.c
+ *	  What each worker is doing now, and its totals, in shared memory.
+ *
+ * There is a slot for each database of the list, fixed for the life of the
+ * server.  One LWLock protects them all: whoever writes holds it exclusively,
+ * whoever reads copies a whole slot while holding it shared.  It is held for
+ * no longer than it takes to copy a few bytes, and never while anything else
+ * is done, so that it cannot be what anyone waits for.
+ *
+ * The condition variable of a slot tells those who wait for a cycle that they
+ * had requested that it ended, or that the worker did.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "settings.h"
+#include "status.h"
+
+/* A database's slot */
+typedef struct StatusSlot
+{
+	StatusData	data;
+	Latch	   *latch;			/* the worker's; NULL: there is none */
+
+	/*
+	 * Requests are numbered from 1.  A cycle over all views serves each that
+	 * was made before it started, so two numbers tell what is still open.
+	 */
+	uint64		requested;		/* the last request made */
+	uint64		served;			/* the last one whose cycle ended */
+	StatusCounts served_counts; /* of that cycle */
+	int64		served_duration;
+	ConditionVariable served_cv;
+} StatusSlot;
+
+typedef struct StatusShared
+{
+	LWLock	   *lock;
+	int			nslots;
+	StatusSlot	slots[FLEXIBLE_ARRAY_MEMBER];
+} StatusShared;
+
+static StatusShared *status_shared;
+
+/* Wanted, before there is shared memory */
+static const char (*status_databases)[NAMEDATALEN];
+static int	status_nslots;
+
+/* This process's slot and place in it */
+static StatusSlot *status_mine;
+static StatusRunning *status_my_view;
+
+static shmem_request_hook_type status_prev_shmem_request;
+static shmem_startup_hook_type status_prev_shmem_startup;
+
+static void status_shmem_request(void);
+static void status_shmem_startup(void);
+static Size status_shmem_size(void);
+static void status_detach(int code, Datum arg);
+static void status_leave(int code, Datum arg);
+static void status_count(StatusCounts *counts, RefreshOutcome outcome);
+static void status_raise_not_running(const char *database, bool disabled);
+
+/*
+ * Ask for a slot for each database; the names must live as long as the
+ * process.  In the postmaster, while libraries are preloaded.
+ */
+void
+status_init(const char (*databases)[NAMEDATALEN], int ndatabases)
+{
+	status_databases = databases;
+	status_nslots = ndatabases;
+	status_prev_shmem_request = shmem_request_hook;
+	shmem_request_hook = status_shmem_request;
+	status_prev_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = status_shmem_startup;
+}
+
+static void
+status_shmem_request(void)
+{
+	if (status_prev_shmem_request)
+		status_prev_shmem_request();
+	RequestAddinShmemSpace(status_shmem_size());
+	RequestNamedLWLockTranche(REFRESHER_NAME, 1);
+}
+
+static void
+status_shmem_startup(void)
+{
+	bool		found;
+
+	if (status_prev_shmem_startup)
+		status_prev_shmem_startup();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	status_shared = ShmemInitStruct(REFRESHER_NAME, status_shmem_size(),
+									&found);
+	if (!found)
+	{
+		memset(status_shared, 0, status_shmem_size());
+		status_shared->lock = &GetNamedLWLockTranche(REFRESHER_NAME)->lock;
+		status_shared->nslots = status_nslots;
+		for (int i = 0; i < status_nslots; i++)
+		{
+			StatusSlot *slot = &status_shared->slots[i];
+
+			strlcpy(slot->data.database, status_databases[i], NAMEDATALEN);
+			ConditionVariableInit(&slot->served_cv);
+		}
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+static Size
+status_shmem_size(void)
+{
+	return add_size(offsetof(StatusShared, slots),
+					mul_size(status_nslots, sizeof(StatusSlot)));
+}
+
+/*
+ * Become the worker of a database.  Returns the number of its slot.
+ */
+int
+status_attach(const char *database)
+{
+	int			slot = status_find(database);
+
+	if (slot < 0)
+		elog(ERROR, "database \"%s\" has no slot", database);
+	status_mine = &status_shared->slots[slot];
+
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	status_mine->data.pid = MyProcPid;
+	status_mine->data.state = STATUS_IDLE;
+	status_mine->data.worker_start = GetCurrentTimestamp();
+	status_mine->data.next_due = 0;
+	status_mine->latch = MyLatch;
+	LWLockRelease(status_shared->lock);
+
+	before_shmem_exit(status_detach, (Datum) 0);
+	return slot;
+}
+
+/*
+ * Become a helper of the worker that has this slot.
+ */
+void
+status_join(int slot)
+{
+	status_mine = &status_shared->slots[slot];
+	before_shmem_exit(status_leave, (Datum) 0);
+}
+
+/*
+ * The worker ends, for whatever reason.
+ */
+static void
+status_detach(int code, Datum arg)
+{
+	status_leave(code, arg);
+
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	status_mine->data.pid = 0;
+	status_mine->data.state = STATUS_STOPPED;
+	status_mine->data.next_due = 0;
+	status_mine->latch = NULL;
+	LWLockRelease(status_shared->lock);
+	ConditionVariableBroadcast(&status_mine->served_cv);
+}
+
+/*
+ * A process that may have a view in hand ends.
+ */
+static void
+status_leave(int code, Datum arg)
+{
+	if (status_my_view == NULL)
+		return;
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	status_my_view->pid = 0;
+	LWLockRelease(status_shared->lock);
+	status_my_view = NULL;
+}
+
+/*
+ * The state between cycles, and when the next view is due (0: not known).
+ */
+void
+status_set_state(StatusState state, TimestampTz next_due)
+{
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	status_mine->data.state = state;
+	status_mine->data.next_due = next_due;
+	LWLockRelease(status_shared->lock);
+	if (state == STATUS_DISABLED)
+		ConditionVariableBroadcast(&status_mine->served_cv);
+}
+
+/*
+ * Publish where the worker looks names up.
+ */
+void
+status_set_search_path(const char *path)
+{
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	if (strlen(path) < STATUS_PATH_SIZE)
+		strcpy(status_mine->data.search_path, path);
+	else
+		status_mine->data.search_path[0] = '\0';
+	LWLockRelease(status_shared->lock);
+}
+
+void
+status_begin_cycle(TimestampTz start, int total)
+{
+	StatusData *data = &status_mine->data;
+
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	data->state = STATUS_REFRESHING;
+	data->next_due = 0;
+	data->cycle_start = start;
+	data->cycle_duration = -1;
+	memset(&data->cycle, 0, sizeof(StatusCounts));
+	data->cycle.total = total;
+	LWLockRelease(status_shared->lock);
+}
+
+/*
+ * This process begins to refresh a view.
+ */
+void
+status_begin_view(const char *label)
+{
+	StatusRunning *running = status_mine->data.running;
+
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < STATUS_MAX_RUNNING && status_my_view == NULL; i++)
+	{
+		if (running[i].pid == 0)
+		{
+			running[i].pid = MyProcPid;
+			strlcpy(running[i].label, label, STATUS_LABEL_SIZE);
+			status_my_view = &running[i];
+		}
+	}
+	LWLockRelease(status_shared->lock);
+}
+
+/*
+ * ... and is done with it.
+ */
+void
+status_end_view(RefreshOutcome outcome)
+{
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	if (status_my_view != NULL)
+		status_my_view->pid = 0;
+	status_count(&status_mine->data.cycle, outcome);
+	status_mine->data.totals.total++;
+	status_count(&status_mine->data.totals, outcome);
+	LWLockRelease(status_shared->lock);
+	status_my_view = NULL;
+}
+
+static void
+status_count(StatusCounts *counts, RefreshOutcome outcome)
+{
+	counts->refreshed += outcome == REFRESH_REFRESHED;
+	counts->failed += outcome == REFRESH_FAILED;
+	counts->skipped += outcome == REFRESH_SKIPPED;
+}
+
+/*
+ * A cycle ended, after so many microseconds.  It failed if views failed and
+ * none was refreshed.
+ */
+void
+status_end_cycle(int64 duration)
+{
+	static const int bounds[STATUS_NBUCKETS] = STATUS_BUCKET_BOUNDS;
+	StatusData *data = &status_mine->data;
+
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	data->state = STATUS_IDLE;
+	data->cycle_duration = duration;
+	data->duration_sum += duration;
+	for (int i = 0; i < STATUS_NBUCKETS; i++)
+	{
+		if (duration <= bounds[i] * USECS_PER_SEC)
+			data->buckets[i]++;
+	}
+	if (data->cycle.failed > 0 && data->cycle.refreshed == 0)
+	{
+		data->cycles_failed++;
+		data->consecutive_failures++;
+	}
+	else
+	{
+		data->cycles_success++;
+		data->consecutive_failures = 0;
+	}
+	LWLockRelease(status_shared->lock);
+}
+
+/*
+ * The last request to run a cycle that no cycle has served yet; 0 if there is
+ * none.
+ */
+uint64
+status_run_wanted(void)
+{
+	uint64		wanted = 0;
+
+	LWLockAcquire(status_shared->lock, LW_SHARED);
+	if (status_mine->requested > status_mine->served)
+		wanted = status_mine->requested;
+	LWLockRelease(status_shared->lock);
+	return wanted;
+}
+
+/*
+ * The last cycle was one over all views that started after this request.
+ */
+void
+status_run_done(uint64 request)
+{
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	status_mine->served = request;
+	status_mine->served_counts = status_mine->data.cycle;
+	status_mine->served_duration = status_mine->data.cycle_duration;
+	LWLockRelease(status_shared->lock);
+	ConditionVariableBroadcast(&status_mine->served_cv);
+}
+
+/*
+ * Have the worker of a database run a cycle over all views now; with "wait",
+ * return what came of it when it ends.
+ *
+ * Raises an ERROR if there is no worker or it is disabled, at the start or
+ * while we wait.  Can be cancelled.
+ */
+void
+status_run(const char *database, bool wait, StatusCounts *counts,
+		   int64 *duration)
+{
+	int			number = status_find(database);
+	StatusSlot *slot;
+	uint64		request = 0;
+	int			pid;
+
+	if (number < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no worker refreshes the views of database \"%s\"",
+						database),
+				 errhint("Add the database to \"" REFRESHER_NAME ".databases\" and restart the server.")));
+	slot = &status_shared->slots[number];
+
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	pid = slot->data.pid;
+	if (pid != 0 && refresher_enabled)
+	{
+		request = ++slot->requested;
+		SetLatch(slot->latch);
+	}
+	LWLockRelease(status_shared->lock);
+	if (request == 0)
+		status_raise_not_running(database, !refresher_enabled);
+	if (!wait)
+		return;
+
+	for (;;)
+	{
+		bool		served;
+		bool		stopped;
+		bool		disabled;
+
+		LWLockAcquire(status_shared->lock, LW_SHARED);
+		served = slot->served >= request;
+		disabled = slot->data.state == STATUS_DISABLED;
+		stopped = disabled || slot->data.pid != pid;
+		*counts = slot->served_counts;
+		*duration = slot->served_duration;
+		LWLockRelease(status_shared->lock);
+		if (served || stopped)
+		{
+			ConditionVariableCancelSleep();
+			if (served)
+				return;
+			status_raise_not_running(database, disabled);
+		}
+		ConditionVariableSleep(&slot->served_cv, compat_wait_event());
+	}
+}
+
+static void
+status_raise_not_running(const char *database, bool disabled)
+{
+	if (disabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the worker of database \"%s\" is disabled", database),
+				 errhint("Set \"" REFRESHER_NAME ".enabled\" to \"on\" and reload the configuration.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the worker of database \"%s\" is not running", database),
+			 errhint("The server log says why; it is started again after \"" REFRESHER_NAME ".restart_interval\".")));
+}
+
+/*
+ * Was the library preloaded, so that there is shared memory?
+ */
+bool
+status_available(void)
+{
+	return status_shared != NULL;
+}
+
+/*
+ * The number of slots.
+ */
+int
+status_ndatabases(void)
+{
+	return status_shared->nslots;
+}
+
+/*
+ * Copy what a slot holds.
+ */
+void
+status_read(int slot, StatusData *data)
+{
+	LWLockAcquire(status_shared->lock, LW_SHARED);
+	memcpy(data, &status_shared->slots[slot].data, sizeof(StatusData));
+	LWLockRelease(status_shared->lock);
+}
+
+/*
+ * The slot of a database, or -1.  (Names of databases do not change.)
+ */
+int
+status_find(const char *database)
+{
+	for (int i = 0; i < status_shared->nslots; i++)
+	{
+		if (strcmp(status_shared->slots[i].data.database, database) == 0)
+			return i;
+	}
+	return -1;
+}
