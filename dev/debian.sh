@@ -31,9 +31,17 @@ debian_mirrors() {
 		'Origin: Debian' 'Label: Debian'
 }
 
+# The lists of a suite.  (Some commands run by sudo, with the same cache
+# folder, and what root has written there the user could not replace.)
+suite_folder() {
+	echo "$CACHE/apt-$(id -u)/$1"
+}
+
 # suite_apt SUITE apt-get|apt-cache ARGUMENT...
 suite_apt() {
-	local lists=$CACHE/apt/$1 command=$2
+	local lists command=$2
+
+	lists=$(suite_folder "$1")
 
 	shift 2
 	"$command" -q -o "Dir::Etc::SourceList=$lists/sources.list" \
@@ -41,13 +49,15 @@ suite_apt() {
 		-o Dir::Etc::Preferences=/dev/null \
 		-o Dir::Etc::PreferencesParts=/dev/null \
 		-o "Dir::State::Lists=$lists/lists" -o "Dir::Cache=$lists/cache" \
-		-o Dir::State::Status=/dev/null -o APT::Sandbox::User=root "$@"
+		-o Dir::State::Status=/dev/null -o APT::Sandbox::User=root \
+		-o Acquire::Languages=none "$@"
 }
 
 # suite_update SUITE: fetch its lists.
 suite_update() {
-	local lists=$CACHE/apt/$1 mirror
+	local lists mirror
 
+	lists=$(suite_folder "$1")
 	mirror=$(debian_mirror)
 	mkdir -p "$lists/lists/partial" "$lists/cache/archives/partial"
 	echo "deb [signed-by=$KEYRING] $mirror $1 main" >"$lists/sources.list"

@@ -102,12 +102,15 @@ interruptible() {
 	return "$status"
 }
 
-# stop_group PID: end the process group of PID, by force after 10 seconds.
+# stop_group PID: end the process group of PID, by force if it takes long: a
+# script in it may have servers to stop.
 stop_group() {
-	local i
+	local i limit=300
 
+	# There even what is dead may be counted as living.
+	[ -e /proc/self ] || limit=30
 	kill -TERM -- "-$1" 2>/dev/null || return 0
-	for ((i = 0; i < 100; i++)); do
+	for ((i = 0; i < limit; i++)); do
 		group_lives "$1" || return 0
 		sleep 0.1
 	done
@@ -122,7 +125,8 @@ group_lives() {
 		kill -0 -- "-$1" 2>/dev/null
 		return
 	fi
-	cat /proc/[0-9]*/stat 2>/dev/null | sed 's/^.*) //' |
+	# Some of these will be gone before cat gets there.
+	{ cat /proc/[0-9]*/stat 2>/dev/null || true; } | sed 's/^.*) //' |
 		awk -v g="$1" '$1 != "Z" && $3 == g { n++ } END { exit !n }'
 }
 
@@ -250,7 +254,8 @@ scratch_remove() {
 scratch_stop_servers() {
 	find "$SCRATCH" -name postmaster.pid 2>/dev/null |
 		while IFS= read -r file; do
-			stop_server "$(dirname "$file")" "$(head -n 1 "$file")"
+			stop_server "$(dirname "$file")" \
+				"$(head -n 1 "$file" 2>/dev/null)"
 		done
 }
 
