@@ -137,7 +137,7 @@ chroot_make() {
 		exit "$UNAVAILABLE"
 	}
 	say "making a chroot of Debian $suite with PostgreSQL $major"
-	rm -rf --one-file-system "$chroot" "$chroot.new"
+	rm -rf --one-file-system "$chroot.new"
 	on_exit rm -rf --one-file-system "$chroot.new"
 	if ! interruptible bootstrap "$major" "$suite" "$chroot.new" \
 		>"$chroot.log" 2>&1; then
@@ -145,6 +145,7 @@ chroot_make() {
 		die "could not make a chroot of Debian $suite"
 	fi
 	echo "$recipe" >"$chroot.new/.recipe"
+	rm -rf --one-file-system "$chroot"
 	mv "$chroot.new" "$chroot"
 }
 
