@@ -1,0 +1,134 @@
+# What ends a worker, and what starts it.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Refresher;
+use Test::More;
+use Time::HiRes qw(time);
+
+# Wait until the worker is in the function of a view.
+sub wait_for_refresh
+{
+	my ($node, $view) = @_;
+
+	$node->poll_query_until(
+		'postgres', "SELECT count(*) = 1 FROM pg_stat_activity
+		 WHERE backend_type = 'bigbrotr_refresher' AND state = 'active'
+			AND query LIKE 'refreshing public.$view (%)'
+			AND wait_event = 'PgSleep'")
+	  or die "the worker does not refresh $view";
+	return;
+}
+
+# How long it takes to stop the server.
+sub time_to_stop
+{
+	my ($node) = @_;
+	my $start = time();
+
+	$node->stop('fast');
+	return time() - $start;
+}
+
+my $node = new_node('life', enabled => 'off', allows_streaming => 1);
+$node->start;
+$node->safe_psql(
+	'postgres', q{
+	CREATE FUNCTION quick_refresh() RETURNS void LANGUAGE sql AS '';
+	CREATE FUNCTION long_refresh() RETURNS void
+	LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); END';
+	CREATE PROCEDURE long_procedure_refresh()
+	LANGUAGE plpgsql AS 'BEGIN COMMIT; PERFORM pg_sleep(600); END';
+});
+cycle($node, enabled => 'on', views => 'quick');
+
+# Terminated at rest, and in the middle of a refresh
+my $pid = wait_for_pid($node, 'postgres');
+my $offset = log_size($node);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+my $log =
+  wait_for_line($node, 'bigbrotr_refresher: cycle_completed', $offset);
+like(
+	$log,
+	qr/background worker "bigbrotr_refresher" \(PID $pid\) exited with exit code 1$/m,
+	'a worker that is terminated ends');
+like($log, qr/worker_started/, 'and another one is started');
+like($log, qr/cycle_completed refreshed=1 failed=0/,
+	'which does the same work');
+
+foreach my $view ('long', 'long_procedure')
+{
+	configure($node, views => $view);
+	wait_for_refresh($node, $view);
+	$pid = worker_pid($node, 'postgres');
+	$offset = log_size($node);
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+	$log = wait_for_line($node, 'worker_started', $offset);
+	like(
+		$log,
+		qr/\[$pid\] 57P01 FATAL:  terminating background worker/,
+		"terminated while it refreshes $view, it ends at once");
+	unlike($log, qr/view_refresh_failed/,
+		'and does not call that a failed view');
+	wait_for_refresh($node, $view);
+	pass('the next worker begins again');
+
+	configure($node, views => 'quick');
+	cmp_ok(time_to_stop($node), '<', 10,
+		"a fast shutdown does not wait for $view");
+	$node->start;
+}
+
+# A standby
+cycle($node, views => 'nothing, quick');
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+$node->safe_psql('postgres', 'CREATE TABLE replayed ()');
+$standby->poll_query_until('postgres',
+	"SELECT to_regclass('replayed') IS NOT NULL")
+  or die 'the standby does not replay';
+is(worker_pid($standby, 'postgres'), '', 'a standby has no worker');
+$standby->promote;
+$log = wait_for_line($standby, 'bigbrotr_refresher: cycle_completed', 0);
+like($log, qr/cycle_completed refreshed=1 failed=1/,
+	'after its promotion it has one');
+my ($before, $after) = split(/archive recovery complete/, $log, 2);
+unlike($before, qr/worker_started/, 'not before');
+like($after, qr/worker_started/, 'but then');
+$standby->stop;
+$node->stop;
+
+# More databases than the server allows workers
+$node->append_conf(
+	'postgresql.conf',
+	conf_lines(
+		databases => 'postgres, template1, third',
+		max_worker_processes => 2,
+		max_logical_replication_workers => 0));
+$offset = log_size($node);
+$node->start;
+$log = log_since($node, $offset);
+my @warnings = $log =~ /WARNING:  (no background worker .*)/g;
+is( join("\n", @warnings),
+	'no background worker is left to refresh the views of database "third"',
+	'a database without a worker is warned of');
+like(
+	$log,
+	qr/HINT:  Increase the configuration parameter "max_worker_processes"\.$/m,
+	'with a hint');
+foreach my $database ('postgres', 'template1')
+{
+	wait_for_pid($node, $database);
+	pass("while $database has one");
+}
+
+$node->stop;
+done_testing();
