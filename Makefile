@@ -14,6 +14,7 @@ OBJS = \
 	src/status.o \
 	src/target.o \
 	src/view_list.o \
+	src/work.o \
 	src/worker.o
 
 EXTENSION = bigbrotr_refresher

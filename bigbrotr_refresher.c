@@ -45,6 +45,7 @@ bool		refresher_enabled;
 int			refresher_interval;
 int			refresher_refresh_timeout;
 int			refresher_lock_timeout;
+int			refresher_max_workers;
 int			refresher_retry_interval;
 int			refresher_history_retention;
 char	   *refresher_notify_channel;
@@ -158,6 +159,12 @@ define_reloadable_parameters(void)
 							&refresher_lock_timeout, 0, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable(REFRESHER_NAME ".max_workers",
+							"How many views of a database are refreshed at once.",
+							"The worker itself takes part; the others are background processes for the length of a cycle.",
+							&refresher_max_workers, 1, 1, STATUS_MAX_RUNNING,
+							PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".history_retention",
 							"Time for which the history of refreshes is kept.",
 							"0 means that none is written. The newest row of each view is always kept.",
@@ -239,7 +246,10 @@ static void
 assign_views(const char *newval, void *extra)
 {
 	refresher_view_list = extra;
-	refresher_view_list_generation++;
+
+	/* A reload assigns it anew, changed or not. */
+	if (refresher_views == NULL || strcmp(refresher_views, newval) != 0)
+		refresher_view_list_generation++;
 }
 
 /*

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cycle.h
- *	  A plan in, its results out.
+ *	  A plan in, its results out: by one process or by several.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -9,6 +9,8 @@
  */
 #ifndef CYCLE_H
 #define CYCLE_H
+
+#include "fmgr.h"
 
 #include "queue.h"
 
@@ -23,7 +25,7 @@ typedef struct CycleResult
 } CycleResult;
 
 extern void cycle_run(const RefreshPlan *plan, QueueInput *views,
-					  TimestampTz start, CycleResult *result);
-extern void cycle_work(Queue *queue, LWLock *lock, bool leader);
+					  TimestampTz start, int slot, CycleResult *result);
+extern PGDLLEXPORT void bigbrotr_refresher_helper_main(Datum main_arg);
 
 #endif							/* CYCLE_H */

@@ -177,13 +177,19 @@ plan_expand_wildcard(PlanBuilder *builder, const ViewSpec *spec)
 	{
 		Form_pg_class class = (Form_pg_class) GETSTRUCT(tuple);
 		PlanKey		key = {class->oid, InvalidOid};
+		char	   *schema;
 
 		if (class->relkind != RELKIND_MATVIEW ||
 			(OidIsValid(namespace) && class->relnamespace != namespace) ||
 			hash_search(builder->entries, &key, HASH_FIND, NULL) != NULL)
 			continue;
-		plan_add(builder, spec, get_namespace_name(class->relnamespace),
-				 pstrdup(NameStr(class->relname)));
+
+		/* What is being dropped may still be in the scan's snapshot. */
+		schema = get_namespace_name(class->relnamespace);
+		if (schema != NULL &&
+			get_relname_relid(NameStr(class->relname),
+							  class->relnamespace) == class->oid)
+			plan_add(builder, spec, schema, NameStr(class->relname));
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
@@ -213,7 +219,7 @@ plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
 	/* What a wildcard adds has the short name if that means the same. */
 	item.label = target_label(spec->name == NULL &&
 							  OidIsValid(item.target.relid) &&
-							  RelationIsVisible(item.target.relid) ?
+							  RelnameGetRelid(name) == item.target.relid ?
 							  NULL : schema, name);
 	item.qualified = target_qualified_name(&item.target);
 
@@ -322,6 +328,12 @@ plan_order(PlanBuilder *builder)
 														   builder->nitems - nordered)));
 		}
 		current = DatumGetInt32(binaryheap_remove_first(ready));
+
+		/* Only one that was freed from a circle can be of an earlier stage. */
+		if (nordered > 0)
+			builder->items[current].stage =
+				Max(builder->items[current].stage,
+					builder->items[order[nordered - 1]].stage);
 		builder->nwaits[current] = -1;	/* done */
 		order[nordered++] = current;
 		plan_note_moved(builder, &builder->items[current]);

@@ -70,17 +70,16 @@ queue_size(const RefreshPlan *plan, const QueueInput *inputs)
 /*
  * Make a queue of what is due, in a block of queue_size() bytes.
  *
- * "start" and "generation" are the cycle's, for whoever works on it.
+ * "start" is the cycle's, for whoever works on it.
  */
 void
 queue_init(Queue *queue, const RefreshPlan *plan, const QueueInput *inputs,
-		   TimestampTz start, uint64 generation, bool by_path)
+		   TimestampTz start, bool by_path)
 {
 	int		   *places = palloc(plan->nitems * sizeof(int) + 1);
 
 	memset(queue, 0, offsetof(Queue, views));
 	queue->start = start;
-	queue->generation = generation;
 	ConditionVariableInit(&queue->changed);
 	queue_add_views(queue, plan, inputs, places);
 	queue_add_edges(queue, plan, inputs, places);
@@ -269,10 +268,10 @@ queue_make_ready(Queue *queue, QueueView *view)
 /*
  * Take the view that is to be refreshed next; -1 if none may start now.
  *
- * *alone: there is nothing else that could be refreshed at the same time.
+ * *active: how many views, with this one, are being refreshed or could be.
  */
 int
-queue_take(Queue *queue, LWLock *lock, bool *alone)
+queue_take(Queue *queue, LWLock *lock, int *active)
 {
 	int			taken = -1;
 
@@ -290,7 +289,7 @@ queue_take(Queue *queue, LWLock *lock, bool *alone)
 		view->number = ++queue->nstarted;
 		queue->nready--;
 		queue->nrunning++;
-		*alone = queue->nready == 0 && queue->nrunning == 1;
+		*active = queue->nready + queue->nrunning;
 	}
 	queue_unlock(lock);
 	return taken;

@@ -80,7 +80,6 @@ typedef struct Queue
 {
 	/* These do not change */
 	TimestampTz start;
-	uint64		generation;		/* of the list of views */
 	int			nviews;
 	Size		edges_offset;	/* of an array of int, from the start */
 	Size		ranks_offset;	/* likewise: the views by rank */
@@ -102,8 +101,8 @@ typedef struct Queue
 extern Size queue_size(const RefreshPlan *plan, const QueueInput *inputs);
 extern void queue_init(Queue *queue, const RefreshPlan *plan,
 					   const QueueInput *inputs, TimestampTz start,
-					   uint64 generation, bool by_path);
-extern int	queue_take(Queue *queue, LWLock *lock, bool *alone);
+					   bool by_path);
+extern int	queue_take(Queue *queue, LWLock *lock, int *active);
 extern void queue_finish(Queue *queue, LWLock *lock, int view,
 						 const RefreshResult *result, TimestampTz data_as_of,
 						 int failures);

@@ -21,6 +21,7 @@
 #include "executor/instrument.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "optimizer/cost.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
 #include "storage/lock.h"
@@ -46,6 +47,7 @@ typedef struct RefreshMeter
 	WalUsage	wal;
 } RefreshMeter;
 
+static void refresh_set_limits(const RefreshRequest *request);
 static void refresh_start_meter(RefreshMeter *meter);
 static void refresh_read_meter(const RefreshMeter *meter,
 							   RefreshResult *result);
@@ -106,12 +108,10 @@ void
 refresh_view(const RefreshRequest *request, RefreshResult *result)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	char		lock_timeout[32];
 	RefreshMeter meter;
 
 	memset(result, 0, sizeof(RefreshResult));
-	snprintf(lock_timeout, sizeof(lock_timeout), "%d", request->lock_timeout);
-	SetConfigOption("lock_timeout", lock_timeout, PGC_SUSET, PGC_S_OVERRIDE);
+	refresh_set_limits(request);
 
 	/* So that now() is this moment, in the view's query too */
 	SetCurrentStatementStartTimestamp();
@@ -193,6 +193,34 @@ refresh_outcome_name(RefreshOutcome outcome)
 			return "skipped";
 	}
 	return "pending";
+}
+
+/*
+ * Set what is in the request and the server has a parameter for.  The limits
+ * of parallel query last until refresh_reset_session().
+ */
+static void
+refresh_set_limits(const RefreshRequest *request)
+{
+	char		value[32];
+
+	snprintf(value, sizeof(value), "%d", request->lock_timeout);
+	SetConfigOption("lock_timeout", value, PGC_SUSET, PGC_S_OVERRIDE);
+
+	if (request->parallel_workers < 0)
+		return;
+	if (request->parallel_workers < max_parallel_workers_per_gather)
+	{
+		snprintf(value, sizeof(value), "%d", request->parallel_workers);
+		SetConfigOption("max_parallel_workers_per_gather", value,
+						PGC_USERSET, PGC_S_SESSION);
+	}
+	if (request->parallel_workers < max_parallel_maintenance_workers)
+	{
+		snprintf(value, sizeof(value), "%d", request->parallel_workers);
+		SetConfigOption("max_parallel_maintenance_workers", value,
+						PGC_USERSET, PGC_S_SESSION);
+	}
 }
 
 static void

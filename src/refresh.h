@@ -57,6 +57,8 @@ typedef struct RefreshRequest
 	const char *activity;		/* for pg_stat_activity */
 	int			refresh_timeout;	/* in milliseconds; 0: none */
 	int			lock_timeout;	/* in milliseconds; 0: none */
+	int			parallel_workers;	/* at most so many for each part of a
+									 * query; -1: as it is set */
 	RefreshBeforeCommit before_commit;	/* or NULL */
 	void	   *before_commit_arg;
 } RefreshRequest;

@@ -4,7 +4,7 @@
  *	  What each worker is doing now, and its totals, in shared memory.
  *
  * There is a slot for each database of the list, fixed for the life of the
- * server.  One LWLock protects them all: whoever writes holds it exclusively,
+ * server.  One LWLock (the first of our tranche) protects them all: whoever writes holds it exclusively,
  * whoever reads copies a whole slot while holding it shared.  It is held for
  * no longer than it takes to copy a few bytes, and never while anything else
  * is done, so that it cannot be what anyone waits for.
@@ -34,6 +34,7 @@ typedef struct StatusSlot
 {
 	StatusData	data;
 	Latch	   *latch;			/* the worker's; NULL: there is none */
+	LWLock	   *queue_lock;		/* for the queue that its processes share */
 
 	/*
 	 * Requests are numbered from 1.  A cycle over all views serves each that
@@ -95,12 +96,13 @@ status_shmem_request(void)
 	if (status_prev_shmem_request)
 		status_prev_shmem_request();
 	RequestAddinShmemSpace(status_shmem_size());
-	RequestNamedLWLockTranche(REFRESHER_NAME, 1);
+	RequestNamedLWLockTranche(REFRESHER_NAME, 1 + status_nslots);
 }
 
 static void
 status_shmem_startup(void)
 {
+	LWLockPadded *locks;
 	bool		found;
 
 	if (status_prev_shmem_startup)
@@ -112,12 +114,14 @@ status_shmem_startup(void)
 	if (!found)
 	{
 		memset(status_shared, 0, status_shmem_size());
-		status_shared->lock = &GetNamedLWLockTranche(REFRESHER_NAME)->lock;
+		locks = GetNamedLWLockTranche(REFRESHER_NAME);
+		status_shared->lock = &locks[0].lock;
 		status_shared->nslots = status_nslots;
 		for (int i = 0; i < status_nslots; i++)
 		{
 			StatusSlot *slot = &status_shared->slots[i];
 
+			slot->queue_lock = &locks[1 + i].lock;
 			strlcpy(slot->data.database, status_databases[i], NAMEDATALEN);
 			ConditionVariableInit(&slot->served_cv);
 		}
@@ -195,6 +199,15 @@ status_leave(int code, Datum arg)
 	status_my_view->pid = 0;
 	LWLockRelease(status_shared->lock);
 	status_my_view = NULL;
+}
+
+/*
+ * The lock for a queue that the processes of this slot share.
+ */
+LWLock *
+status_queue_lock(void)
+{
+	return status_mine->queue_lock;
 }
 
 /*

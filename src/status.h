@@ -13,6 +13,7 @@
 #include "datatype/timestamp.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
+#include "storage/lwlock.h"
 
 #include "refresh.h"
 
@@ -81,6 +82,7 @@ extern void status_init(const char (*databases)[NAMEDATALEN],
 /* For the worker and its helpers */
 extern int	status_attach(const char *database);
 extern void status_join(int slot);
+extern LWLock *status_queue_lock(void);
 extern void status_set_state(StatusState state, TimestampTz next_due);
 extern void status_set_search_path(const char *path);
 extern void status_begin_cycle(TimestampTz start, int total);

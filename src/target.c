@@ -304,7 +304,11 @@ target_function_in(const char *name, Oid namespace)
 	if (!HeapTupleIsValid(tuple))
 		return NULL;
 	prokind = ((Form_pg_proc) GETSTRUCT(tuple))->prokind;
-	if (prokind == PROKIND_FUNCTION || prokind == PROKIND_PROCEDURE)
+
+	/* CALL wants the output arguments of a procedure, too; SELECT does not. */
+	if (prokind == PROKIND_FUNCTION ||
+		(prokind == PROKIND_PROCEDURE &&
+		 heap_attisnull(tuple, Anum_pg_proc_proallargtypes, NULL)))
 		return tuple;
 	ReleaseSysCache(tuple);
 	return NULL;

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
- * cycle.c
- *	  A plan in, its results out.
+ * work.c
+ *	  What one process does of a cycle: view after view, until none is left.
  *
- * Refreshes what is due of a plan, and reports each view to the server log,
- * to the status and to the history.  Between two views there is no transaction
- * and no snapshot, the configuration is read if it changed, and the cycle ends
- * early if it is to: because the refresher was disabled, or because there is a
- * new list.
+ * Takes views from the queue, refreshes them, and reports each to the server
+ * log, to the status and to the history.  Between two views there is no
+ * transaction and no snapshot, the configuration is read if it changed, and
+ * the cycle ends early if it is to: because the refresher was disabled, or
+ * because there is a new list.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -15,93 +15,83 @@
  */
 #include "postgres.h"
 
+#include <unistd.h>
+
 #include "access/xact.h"
 #include "commands/async.h"
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "postmaster/interrupt.h"
+#include "storage/ipc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "cycle.h"
+#include "work.h"
 #include "history.h"
 #include "log.h"
 #include "settings.h"
 #include "status.h"
 
 /* What is in hand, for what is done before its commit */
-typedef struct CycleView
+typedef struct WorkView
 {
 	const Queue *queue;
 	const QueueView *view;
 	TimestampTz data_as_of;		/* once it is refreshed */
-} CycleView;
+} WorkView;
 
-static bool cycle_goes_on(const Queue *queue);
-static void cycle_refresh(Queue *queue, LWLock *lock, int index);
-static RefreshTarget cycle_target(const QueueView *view);
-static void cycle_before_commit(const RefreshResult *result, void *arg);
-static void cycle_finish_abandoned(Queue *queue, LWLock *lock, int index);
-static void cycle_keep(const Queue *queue, const QueueView *view,
-					   const RefreshResult *result, TimestampTz data_as_of,
-					   int failures);
-static void cycle_keep_failure(const Queue *queue, const QueueView *view,
-							   const RefreshResult *result);
-static void cycle_collect(const Queue *queue, QueueInput *views,
-						  CycleResult *result);
-static void cycle_report_start(const CycleResult *result);
-static void cycle_report_view(const QueueView *view,
+/* For a helper that ends: what it worked on, and the view in hand or -1 */
+static Queue *work_shared_queue;
+static LWLock *work_shared_lock;
+static int	work_in_hand = -1;
+
+static void work_leave(int code, Datum arg);
+static bool work_goes_on(uint64 generation);
+static void work_refresh(Queue *queue, LWLock *lock, int index, int active);
+static int	work_parallel_workers(int active);
+static RefreshTarget work_target(const QueueView *view);
+static void work_before_commit(const RefreshResult *result, void *arg);
+static void work_finish_abandoned(Queue *queue, LWLock *lock, int index);
+static void work_keep(const Queue *queue, const QueueView *view,
+					  const RefreshResult *result, TimestampTz data_as_of,
+					  int failures);
+static void work_keep_failure(const Queue *queue, const QueueView *view,
 							  const RefreshResult *result);
-static void cycle_report_failure(const QueueView *view,
-								 const RefreshResult *result);
-static void cycle_report_end(const CycleResult *result);
+static void work_report_view(const QueueView *view,
+							 const RefreshResult *result);
+static void work_report_failure(const QueueView *view,
+								const RefreshResult *result);
 
 /*
- * Refresh what is due of a plan, in a cycle that started at "start".
- *
- * What is known of the views is brought up to date; the outcome of those that
- * did not have their turn is REFRESH_PENDING.  To be called outside of a
- * transaction.  Raises no ERROR for a view's sake.
+ * Be a helper: if the process ends with a view in hand, have the leader know.
  */
 void
-cycle_run(const RefreshPlan *plan, QueueInput *views, TimestampTz start,
-		  CycleResult *result)
+work_join(Queue *queue, LWLock *lock)
 {
-	Queue	   *queue = palloc_extended(queue_size(plan, views),
-										MCXT_ALLOC_HUGE);
-	instr_time	begin;
-	instr_time	end;
+	work_shared_queue = queue;
+	work_shared_lock = lock;
+	before_shmem_exit(work_leave, (Datum) 0);
+}
 
-	memset(result, 0, sizeof(CycleResult));
-	queue_init(queue, plan, views, start, refresher_view_list_generation,
-			   false);
-	result->total = queue->nviews;
-	cycle_report_start(result);
-	status_begin_cycle(start, result->total);
-	INSTR_TIME_SET_CURRENT(begin);
-
-	cycle_work(queue, NULL, true);
-
-	INSTR_TIME_SET_CURRENT(end);
-	INSTR_TIME_SUBTRACT(end, begin);
-	result->duration = INSTR_TIME_GET_MICROSEC(end);
-	cycle_collect(queue, views, result);
-	cycle_report_end(result);
-	status_end_cycle(result->duration);
-	pfree(queue);
+static void
+work_leave(int code, Datum arg)
+{
+	if (work_in_hand >= 0)
+		queue_abandon(work_shared_queue, work_shared_lock, work_in_hand);
 }
 
 /*
- * Work on a cycle until there is nothing left of it to do.
+ * Work on a cycle until there is nothing left of it to do.  To be called
+ * outside of a transaction.  Raises no ERROR for a view's sake.
  *
  * The leader also waits for what others have in hand, and reports what they
  * abandon.
  */
 void
-cycle_work(Queue *queue, LWLock *lock, bool leader)
+work_on(Queue *queue, LWLock *lock, bool leader)
 {
+	uint64		generation = refresher_view_list_generation;
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "bigbrotr_refresher view",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -109,16 +99,16 @@ cycle_work(Queue *queue, LWLock *lock, bool leader)
 
 	for (;;)
 	{
-		bool		alone;
+		int			active;
 		int			view;
 
-		if (!cycle_goes_on(queue))
+		if (!work_goes_on(generation))
 			queue_stop(queue, lock);
 		if (leader && lock != NULL &&
 			(view = queue_take_abandoned(queue, lock)) >= 0)
-			cycle_finish_abandoned(queue, lock, view);
-		else if ((view = queue_take(queue, lock, &alone)) >= 0)
-			cycle_refresh(queue, lock, view);
+			work_finish_abandoned(queue, lock, view);
+		else if ((view = queue_take(queue, lock, &active)) >= 0)
+			work_refresh(queue, lock, view, active);
 		else if (queue_is_over(queue, lock, leader))
 			break;
 		else
@@ -134,7 +124,7 @@ cycle_work(Queue *queue, LWLock *lock, bool leader)
  * May the cycle go on to its next view?
  */
 static bool
-cycle_goes_on(const Queue *queue)
+work_goes_on(uint64 generation)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
@@ -143,20 +133,20 @@ cycle_goes_on(const Queue *queue)
 		ProcessConfigFile(PGC_SIGHUP);
 	}
 	return refresher_enabled &&
-		refresher_view_list_generation == queue->generation;
+		refresher_view_list_generation == generation;
 }
 
 /*
  * Refresh one view that was taken from the queue.
  */
 static void
-cycle_refresh(Queue *queue, LWLock *lock, int index)
+work_refresh(Queue *queue, LWLock *lock, int index, int active)
 {
 	QueueView  *view = &queue->views[index];
-	RefreshTarget target = cycle_target(view);
+	RefreshTarget target = work_target(view);
 	RefreshRequest request = {0};
 	RefreshResult result;
-	CycleView	in_hand = {0};
+	WorkView	in_hand = {0};
 
 	in_hand.queue = queue;
 	in_hand.view = view;
@@ -165,28 +155,49 @@ cycle_refresh(Queue *queue, LWLock *lock, int index)
 								view->number, queue->nviews);
 	request.refresh_timeout = refresher_refresh_timeout;
 	request.lock_timeout = refresher_lock_timeout;
-	request.before_commit = cycle_before_commit;
+	request.parallel_workers = work_parallel_workers(active);
+	request.before_commit = work_before_commit;
 	request.before_commit_arg = &in_hand;
 
+	work_in_hand = index;
 	view->started_at = GetCurrentTimestamp();
 	status_begin_view(view->label);
 	refresh_view(&request, &result);
-	cycle_report_view(view, &result);
+	work_report_view(view, &result);
 	if (result.outcome == REFRESH_FAILED)
-		cycle_keep_failure(queue, view, &result);
+		work_keep_failure(queue, view, &result);
 	status_end_view(result.outcome);
 	if (result.outcome == REFRESH_FAILED)
 		queue_finish(queue, lock, index, &result, view->data_as_of,
 					 view->failures + 1);
 	else
 		queue_finish(queue, lock, index, &result, in_hand.data_as_of, 0);
+	work_in_hand = -1;
+}
+
+/*
+ * How many parallel workers each part of a query may have, while so many views
+ * could be refreshed at the same time; -1: as many as it has anyway.
+ *
+ * Parallel workers of one refresh and other refreshes would fight for the same
+ * cores, and a parallel query needs more processor time in all.
+ */
+static int
+work_parallel_workers(int active)
+{
+	long		cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	active = Min(active, refresher_max_workers);
+	if (active <= 1 || cores <= 0)
+		return -1;
+	return Max(cores - active, 0) / active;
 }
 
 /*
  * The target as it was planned; points into the queue.
  */
 static RefreshTarget
-cycle_target(const QueueView *view)
+work_target(const QueueView *view)
 {
 	RefreshTarget target = {0};
 
@@ -203,15 +214,15 @@ cycle_target(const QueueView *view)
  * The data of a view is as old as the oldest that it was made of.
  */
 static void
-cycle_before_commit(const RefreshResult *result, void *arg)
+work_before_commit(const RefreshResult *result, void *arg)
 {
-	CycleView  *in_hand = arg;
+	WorkView   *in_hand = arg;
 	TimestampTz reads_as_of = in_hand->view->reads_as_of;
 
 	in_hand->data_as_of = result->started_at;
 	if (reads_as_of != 0)
 		in_hand->data_as_of = Min(in_hand->data_as_of, reads_as_of);
-	cycle_keep(in_hand->queue, in_hand->view, result, in_hand->data_as_of, 0);
+	work_keep(in_hand->queue, in_hand->view, result, in_hand->data_as_of, 0);
 	if (refresher_notify_channel[0])
 		Async_Notify(refresher_notify_channel, in_hand->view->label);
 }
@@ -220,7 +231,7 @@ cycle_before_commit(const RefreshResult *result, void *arg)
  * Report and finish a view whose process is gone.
  */
 static void
-cycle_finish_abandoned(Queue *queue, LWLock *lock, int index)
+work_finish_abandoned(Queue *queue, LWLock *lock, int index)
 {
 	QueueView  *view = &queue->views[index];
 	RefreshResult result = {0};
@@ -232,8 +243,8 @@ cycle_finish_abandoned(Queue *queue, LWLock *lock, int index)
 	result.outcome = REFRESH_FAILED;
 	result.started_at = view->started_at;
 	result.error = &error;
-	cycle_report_view(view, &result);
-	cycle_keep_failure(queue, view, &result);
+	work_report_view(view, &result);
+	work_keep_failure(queue, view, &result);
 	status_end_view(REFRESH_FAILED);
 	queue_finish(queue, lock, index, &result, view->data_as_of,
 				 view->failures + 1);
@@ -243,8 +254,8 @@ cycle_finish_abandoned(Queue *queue, LWLock *lock, int index)
  * Keep an attempt in the history, in the current transaction.
  */
 static void
-cycle_keep(const Queue *queue, const QueueView *view,
-		   const RefreshResult *result, TimestampTz data_as_of, int failures)
+work_keep(const Queue *queue, const QueueView *view,
+		  const RefreshResult *result, TimestampTz data_as_of, int failures)
 {
 	HistoryRow	row = {0};
 
@@ -263,15 +274,15 @@ cycle_keep(const Queue *queue, const QueueView *view,
  * end the cycle, whatever happens.
  */
 static void
-cycle_keep_failure(const Queue *queue, const QueueView *view,
-				   const RefreshResult *result)
+work_keep_failure(const Queue *queue, const QueueView *view,
+				  const RefreshResult *result)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
 	PG_TRY();
 	{
 		StartTransactionCommand();
-		cycle_keep(queue, view, result, view->data_as_of, view->failures + 1);
+		work_keep(queue, view, result, view->data_as_of, view->failures + 1);
 		CommitTransactionCommand();
 	}
 	PG_CATCH();
@@ -287,48 +298,14 @@ cycle_keep_failure(const Queue *queue, const QueueView *view,
 	MemoryContextSwitchTo(caller);
 }
 
-/*
- * Bring what is known of the views up to date, and count the outcomes.
- */
 static void
-cycle_collect(const Queue *queue, QueueInput *views, CycleResult *result)
-{
-	for (int i = 0; i < queue->nviews; i++)
-	{
-		const QueueView *view = &queue->views[i];
-		QueueInput *known = &views[view->planned];
-
-		known->outcome = view->outcome;
-		known->data_as_of = view->data_as_of;
-		known->failures = view->failures;
-		if (view->outcome == REFRESH_REFRESHED)
-			known->duration = view->duration;
-		result->refreshed += view->outcome == REFRESH_REFRESHED;
-		result->failed += view->outcome == REFRESH_FAILED;
-		result->skipped += view->outcome == REFRESH_SKIPPED;
-	}
-}
-
-static void
-cycle_report_start(const CycleResult *result)
-{
-	StringInfoData line;
-
-	initStringInfo(&line);
-	log_append_int(&line, "views", result->total);
-	ereport(LOG, (errmsg_internal(REFRESHER_NAME ": cycle_started%s",
-								  line.data)));
-	pfree(line.data);
-}
-
-static void
-cycle_report_view(const QueueView *view, const RefreshResult *result)
+work_report_view(const QueueView *view, const RefreshResult *result)
 {
 	StringInfoData line;
 
 	if (result->outcome == REFRESH_FAILED)
 	{
-		cycle_report_failure(view, result);
+		work_report_failure(view, result);
 		return;
 	}
 	initStringInfo(&line);
@@ -343,7 +320,7 @@ cycle_report_view(const QueueView *view, const RefreshResult *result)
  * and context.
  */
 static void
-cycle_report_failure(const QueueView *view, const RefreshResult *result)
+work_report_failure(const QueueView *view, const RefreshResult *result)
 {
 	const ErrorData *error = result->error;
 	StringInfoData line;
@@ -360,19 +337,4 @@ cycle_report_failure(const QueueView *view, const RefreshResult *result)
 			 error->detail ? errdetail_internal("%s", error->detail) : 0,
 			 error->hint ? errhint("%s", error->hint) : 0,
 			 error->context ? errcontext("%s", error->context) : 0));
-}
-
-static void
-cycle_report_end(const CycleResult *result)
-{
-	StringInfoData line;
-
-	initStringInfo(&line);
-	log_append_int(&line, "refreshed", result->refreshed);
-	log_append_int(&line, "failed", result->failed);
-	log_append_int(&line, "skipped", result->skipped);
-	log_append_seconds(&line, "duration", result->duration);
-	ereport(LOG, (errmsg_internal(REFRESHER_NAME ": cycle_completed%s",
-								  line.data)));
-	pfree(line.data);
 }

@@ -60,6 +60,7 @@
 /* What the worker knows from one turn of its loop to the next */
 typedef struct WorkerState
 {
+	int			slot;			/* of the database, in the status */
 	Schedule   *schedule;
 	MemoryContext plan_context; /* reset with each plan */
 	MemoryContext cycle_context;	/* reset with each cycle */
@@ -128,7 +129,7 @@ bigbrotr_refresher_worker_main(Datum main_arg)
 	BackgroundWorkerUnblockSignals();
 
 	worker_connect(MyBgworkerEntry->bgw_extra);
-	status_attach(MyBgworkerEntry->bgw_extra);
+	state.slot = status_attach(MyBgworkerEntry->bgw_extra);
 
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
 												"bigbrotr_refresher worker",
@@ -343,7 +344,7 @@ worker_cycle(WorkerState *state, TimestampTz start, TimestampTz now,
 	if (schedule_take_due(state->schedule, state->plan, start, now, run != 0,
 						  views) > 0 || run != 0)
 	{
-		cycle_run(state->plan, views, start, &result);
+		cycle_run(state->plan, views, start, state->slot, &result);
 		schedule_record(state->schedule, state->plan, start, views);
 		if (run != 0 &&
 			result.refreshed + result.failed + result.skipped == result.total)

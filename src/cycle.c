@@ -1,0 +1,303 @@
+/*-------------------------------------------------------------------------
+ *
+ * cycle.c
+ *	  A plan in, its results out: by one process or by several.
+ *
+ * With more than one process, the queue of the cycle is in dynamic shared
+ * memory, and helpers live for as long as the cycle does.  They are dynamic
+ * background workers that do nothing but work on the queue; the worker works
+ * on it as well.  So a helper that cannot be started, or that ends, costs
+ * speed and nothing else: what it had in hand is reported as failed by the
+ * worker, and others take the rest.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/dsm.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+
+#include "cycle.h"
+#include "log.h"
+#include "refresh.h"
+#include "settings.h"
+#include "status.h"
+#include "work.h"
+
+#define CYCLE_HELPER_TYPE	"bigbrotr_refresher helper"
+
+/* What a helper needs to know beside the handle of the queue */
+typedef struct CycleHelperArgs
+{
+	int			slot;			/* of the database, in the status */
+	Oid			database;
+	Oid			role;
+} CycleHelperArgs;
+
+/* The helpers of this cycle, in the worker */
+typedef struct CycleTeam
+{
+	dsm_segment *segment;		/* NULL: the queue is private */
+	int			nhelpers;
+	BackgroundWorkerHandle *helpers[STATUS_MAX_RUNNING];
+} CycleTeam;
+
+static CycleTeam cycle_team;
+
+static Queue *cycle_prepare(const RefreshPlan *plan, const QueueInput *views,
+							TimestampTz start);
+static void cycle_start_helpers(int slot, int wanted);
+static bool cycle_start_helper(const CycleHelperArgs *args);
+static void cycle_say_missing(int wanted, int started);
+static void cycle_end_helpers(void);
+static void cycle_terminate_helpers(int code, Datum arg);
+static void cycle_collect(const Queue *queue, QueueInput *views,
+						  CycleResult *result);
+static void cycle_report_start(const CycleResult *result);
+static void cycle_report_end(const CycleResult *result);
+
+/*
+ * Refresh what is due of a plan, in a cycle that started at "start", for the
+ * database of this slot of the status.
+ *
+ * What is known of the views is brought up to date; the outcome of those that
+ * did not have their turn is REFRESH_PENDING.  To be called outside of a
+ * transaction.  Raises no ERROR for a view's sake.
+ */
+void
+cycle_run(const RefreshPlan *plan, QueueInput *views, TimestampTz start,
+		  int slot, CycleResult *result)
+{
+	Queue	   *queue = cycle_prepare(plan, views, start);
+	bool		shared = cycle_team.segment != NULL;
+	instr_time	begin;
+	instr_time	end;
+
+	memset(result, 0, sizeof(CycleResult));
+	result->total = queue->nviews;
+	cycle_report_start(result);
+	status_begin_cycle(start, result->total);
+	INSTR_TIME_SET_CURRENT(begin);
+
+	if (shared)
+		cycle_start_helpers(slot, Min(refresher_max_workers,
+									  queue->nviews) - 1);
+	work_on(queue, shared ? status_queue_lock() : NULL, true);
+
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, begin);
+	result->duration = INSTR_TIME_GET_MICROSEC(end);
+	cycle_collect(queue, views, result);
+	cycle_report_end(result);
+	status_end_cycle(result->duration);
+
+	if (shared)
+		cycle_end_helpers();
+	else
+		pfree(queue);
+}
+
+/*
+ * Make the queue: in shared memory if helpers could be of use.
+ */
+static Queue *
+cycle_prepare(const RefreshPlan *plan, const QueueInput *views,
+			  TimestampTz start)
+{
+	Size		size = queue_size(plan, views);
+	bool		shared = false;
+	int			ndue = 0;
+	Queue	   *queue;
+
+	for (int i = 0; i < plan->nitems; i++)
+		ndue += views[i].due ? 1 : 0;
+	if (refresher_max_workers > 1 && ndue > 1)
+	{
+		cycle_team.segment = dsm_create(size, DSM_CREATE_NULL_IF_MAXSEGMENTS);
+		cycle_team.nhelpers = 0;
+		shared = cycle_team.segment != NULL;
+	}
+	queue = shared ? dsm_segment_address(cycle_team.segment) :
+		palloc_extended(size, MCXT_ALLOC_HUGE);
+	queue_init(queue, plan, views, start, shared);
+	return queue;
+}
+
+/*
+ * Start so many helpers, or as many as there are free slots for.
+ */
+static void
+cycle_start_helpers(int slot, int wanted)
+{
+	static bool registered = false;
+	CycleHelperArgs args;
+
+	/* If we end before they do, they shall as well. */
+	if (!registered)
+		before_shmem_exit(cycle_terminate_helpers, (Datum) 0);
+	registered = true;
+
+	args.slot = slot;
+	args.database = MyDatabaseId;
+	args.role = GetSessionUserId();
+	while (cycle_team.nhelpers < wanted && cycle_start_helper(&args))
+		cycle_team.nhelpers++;
+	cycle_say_missing(wanted, cycle_team.nhelpers);
+}
+
+static bool
+cycle_start_helper(const CycleHelperArgs *args)
+{
+	BackgroundWorker helper;
+
+	StaticAssertStmt(sizeof(CycleHelperArgs) <= BGW_EXTRALEN,
+					 "arguments must fit");
+	memset(&helper, 0, sizeof(helper));
+	helper.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	helper.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	helper.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(helper.bgw_library_name, REFRESHER_NAME,
+			sizeof(helper.bgw_library_name));
+	strlcpy(helper.bgw_function_name, "bigbrotr_refresher_helper_main",
+			sizeof(helper.bgw_function_name));
+	strlcpy(helper.bgw_type, CYCLE_HELPER_TYPE, sizeof(helper.bgw_type));
+	snprintf(helper.bgw_name, sizeof(helper.bgw_name),
+			 REFRESHER_NAME ": helper of PID %d", MyProcPid);
+	helper.bgw_main_arg =
+		UInt32GetDatum(dsm_segment_handle(cycle_team.segment));
+	memcpy(helper.bgw_extra, args, sizeof(CycleHelperArgs));
+	helper.bgw_notify_pid = MyProcPid;
+	return RegisterDynamicBackgroundWorker(&helper,
+										   &cycle_team.helpers[cycle_team.nhelpers]);
+}
+
+/*
+ * Say that there are too few helpers: once, until there were enough.
+ */
+static void
+cycle_say_missing(int wanted, int started)
+{
+	static bool said = false;
+
+	if (started < wanted && !said)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg_internal(REFRESHER_NAME ": helpers_missing wanted=%d started=%d",
+								 wanted, started),
+				 errhint("Increase the configuration parameter \"max_worker_processes\", or lower \"" REFRESHER_NAME ".max_workers\".")));
+	said = started < wanted;
+}
+
+/*
+ * The queue is over: wait until the helpers have ended too, so that their
+ * slots are free for the next cycle, and release the shared memory.
+ */
+static void
+cycle_end_helpers(void)
+{
+	for (int i = 0; i < cycle_team.nhelpers; i++)
+	{
+		(void) WaitForBackgroundWorkerShutdown(cycle_team.helpers[i]);
+		pfree(cycle_team.helpers[i]);
+	}
+	cycle_team.nhelpers = 0;
+	dsm_detach(cycle_team.segment);
+	cycle_team.segment = NULL;
+}
+
+/*
+ * The worker ends in mid-cycle.
+ */
+static void
+cycle_terminate_helpers(int code, Datum arg)
+{
+	for (int i = 0; i < cycle_team.nhelpers; i++)
+		TerminateBackgroundWorker(cycle_team.helpers[i]);
+}
+
+/*
+ * Bring what is known of the views up to date, and count the outcomes.
+ */
+static void
+cycle_collect(const Queue *queue, QueueInput *views, CycleResult *result)
+{
+	for (int i = 0; i < queue->nviews; i++)
+	{
+		const QueueView *view = &queue->views[i];
+		QueueInput *known = &views[view->planned];
+
+		known->outcome = view->outcome;
+		known->data_as_of = view->data_as_of;
+		known->failures = view->failures;
+		if (view->outcome == REFRESH_REFRESHED)
+			known->duration = view->duration;
+		result->refreshed += view->outcome == REFRESH_REFRESHED;
+		result->failed += view->outcome == REFRESH_FAILED;
+		result->skipped += view->outcome == REFRESH_SKIPPED;
+	}
+}
+
+static void
+cycle_report_start(const CycleResult *result)
+{
+	StringInfoData line;
+
+	initStringInfo(&line);
+	log_append_int(&line, "views", result->total);
+	ereport(LOG, (errmsg_internal(REFRESHER_NAME ": cycle_started%s",
+								  line.data)));
+	pfree(line.data);
+}
+
+static void
+cycle_report_end(const CycleResult *result)
+{
+	StringInfoData line;
+
+	initStringInfo(&line);
+	log_append_int(&line, "refreshed", result->refreshed);
+	log_append_int(&line, "failed", result->failed);
+	log_append_int(&line, "skipped", result->skipped);
+	log_append_seconds(&line, "duration", result->duration);
+	ereport(LOG, (errmsg_internal(REFRESHER_NAME ": cycle_completed%s",
+								  line.data)));
+	pfree(line.data);
+}
+
+/*
+ * Entry point of a helper's process.
+ */
+void
+bigbrotr_refresher_helper_main(Datum main_arg)
+{
+	CycleHelperArgs args;
+	dsm_segment *segment;
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGINT, refresh_handle_cancel);
+	BackgroundWorkerUnblockSignals();
+
+	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
+	segment = dsm_attach(DatumGetUInt32(main_arg));
+	if (segment == NULL)
+		return;					/* the cycle is over already */
+	dsm_pin_mapping(segment);
+
+	/* In this order, what we leave is told after our transaction ended. */
+	status_join(args.slot);
+	work_join(dsm_segment_address(segment), status_queue_lock());
+	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, 0);
+	refresh_force_settings();
+
+	work_on(dsm_segment_address(segment), status_queue_lock(), false);
+}
