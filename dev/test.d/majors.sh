@@ -59,16 +59,22 @@ one_major() {
 
 	work=$(mktemp -d "$chroot/tmp/work.XXXXXX")
 	on_exit chroot_sweep "$chroot"
-	checkout_files "$PROJECT" |
-		tar -C "$PROJECT" --null --files-from=- --create --file=- |
-		tar -C "$work" --no-same-owner --extract --file=-
 	chmod 755 "$work"
+	copy_checkout "$work/src"
 	interruptible chroot "$chroot" env -i \
 		PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root CI="${CI-}" \
 		COPT="${COPT-$STRICT}" ${PROVE_TESTS:+"PROVE_TESTS=$PROVE_TESTS"} \
-		bash "/tmp/$(basename "$work")/dev/test" "${VERBOSE[@]}" ||
+		bash "/tmp/$(basename "$work")/src/dev/test" "${VERBOSE[@]}" ||
 		status=$?
 	exit "$status"
+}
+
+# copy_checkout FOLDER: make the folder and copy the checkout into it.
+copy_checkout() {
+	mkdir "$1"
+	checkout_files "$PROJECT" |
+		tar -C "$PROJECT" --null --files-from=- --create --file=- |
+		tar -C "$1" --no-same-owner --extract --file=-
 }
 
 # lock CHROOT: wait until no other run uses it, and keep others from it.
@@ -194,11 +200,13 @@ bootstrap() {
 
 # ---- all of them -----------------------------------------------------------
 
-# Each runs as `dev/test MAJOR`, two at a time.
+# Each runs as `dev/test MAJOR`, two at a time, from a copy of the checkout:
+# it may be edited meanwhile, and all are to test the same.
 all_majors() {
 	local major
 
 	scratch_make
+	copy_checkout "$SCRATCH/checkout"
 	interruptible all_majors_run
 	for major in "${MAJORS[@]}"; do
 		all_majors_count "$major"
@@ -228,7 +236,7 @@ all_majors_run() {
 one_of_all() {
 	local major=$1 log=$SCRATCH/$1.log status=0
 
-	bash "$PROJECT/dev/test" "${@:2}" "$major" >"$log" 2>&1 || status=$?
+	bash "$SCRATCH/checkout/dev/test" "${@:2}" "$major" >"$log" 2>&1 || status=$?
 	echo "$status" >"$SCRATCH/$major.status"
 	{
 		printf '\n---- PostgreSQL %s\n' "$major"
