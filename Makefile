@@ -2,6 +2,7 @@
 MODULE_big = bigbrotr_refresher
 OBJS = \
 	bigbrotr_refresher.o \
+	src/change.o \
 	src/cycle.o \
 	src/depend.o \
 	src/history.o \

@@ -38,6 +38,7 @@ CREATE TABLE history (
     temp_blks_read bigint NOT NULL,
     temp_blks_written bigint NOT NULL,
     data_as_of timestamptz,
+    change_mark text,
     PRIMARY KEY (view, id)
 );
 COMMENT ON TABLE history IS
@@ -63,6 +64,8 @@ COMMENT ON COLUMN history.temp_blks_read IS 'blocks of temporary files read';
 COMMENT ON COLUMN history.temp_blks_written IS 'blocks of temporary files written';
 COMMENT ON COLUMN history.data_as_of IS
 'age of the rows of the view after the attempt: its own start, or the data_as_of of what it read if that is older';
+COMMENT ON COLUMN history.change_mark IS
+'stands for what the view read, as far as skip_unchanged needs to know it';
 
 SELECT pg_catalog.pg_extension_config_dump('history', '');
 SELECT pg_catalog.pg_extension_config_dump('history_id_seq', '');
@@ -74,7 +77,10 @@ CREATE FUNCTION plan(
     OUT method text,
     OUT error text,
     OUT depends_on text[],
-    OUT due timestamptz)
+    OUT due timestamptz,
+    OUT refresh_interval interval,
+    OUT skippable boolean,
+    OUT not_skippable_because text)
 RETURNS SETOF record
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'bigbrotr_refresher_plan';
@@ -102,7 +108,13 @@ CREATE FUNCTION status(
     OUT consecutive_failures integer,
     OUT cycle_duration_seconds_bucket bigint[],
     OUT cycle_duration_seconds_sum double precision,
-    OUT cycle_duration_seconds_count bigint)
+    OUT cycle_duration_seconds_count bigint,
+    OUT last_cycle_start timestamptz,
+    OUT last_cycle_duration interval,
+    OUT last_views_total integer,
+    OUT last_views_refreshed integer,
+    OUT last_views_failed integer,
+    OUT last_views_skipped integer)
 RETURNS SETOF record
 LANGUAGE C STRICT VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'bigbrotr_refresher_status';
@@ -137,9 +149,9 @@ COMMENT ON FUNCTION refresh(text) IS
  */
 CREATE VIEW views AS
 WITH RECURSIVE planned AS MATERIALIZED (
-    SELECT p.view, p.depends_on, p.due FROM plan() AS p
+    SELECT p.view, p.depends_on, p.due, p.refresh_interval FROM plan() AS p
 ), last AS MATERIALIZED (
-    SELECT p.view, p.due, p.depends_on, h.started_at, h.duration, h.outcome,
+    SELECT p.view, p.due, p.refresh_interval, h.started_at, h.duration, h.outcome,
         h.sqlstate, h.error, h.failures, h.data_as_of
     FROM planned AS p
     LEFT JOIN LATERAL (
@@ -164,7 +176,8 @@ SELECT l.view,
     coalesce(l.failures, 0) AS failures,
     l.due AS next_due,
     l.data_as_of,
-    EXISTS (SELECT FROM degraded AS d WHERE d.view = l.view) AS is_degraded
+    EXISTS (SELECT FROM degraded AS d WHERE d.view = l.view) AS is_degraded,
+    l.refresh_interval
 FROM last AS l
 LEFT JOIN LATERAL (
     SELECT h.started_at FROM history AS h
@@ -215,7 +228,8 @@ COMMENT ON FUNCTION timeline(timestamptz) IS
 -- Monitoring may look; to run something, one must be granted it.
 GRANT USAGE ON SCHEMA bigbrotr_refresher TO pg_monitor;
 GRANT SELECT ON history, status, views TO pg_monitor;
-REVOKE ALL ON FUNCTION plan(), status(), run(boolean), timeline(timestamptz)
+REVOKE ALL ON FUNCTION plan(), status(), run(boolean), refresh(text),
+    timeline(timestamptz)
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plan(), status(), timeline(timestamptz)
 TO pg_monitor;

@@ -46,6 +46,7 @@ int			refresher_interval;
 int			refresher_refresh_timeout;
 int			refresher_lock_timeout;
 int			refresher_max_workers;
+bool		refresher_skip_unchanged;
 int			refresher_retry_interval;
 int			refresher_history_retention;
 char	   *refresher_notify_channel;
@@ -159,6 +160,12 @@ define_reloadable_parameters(void)
 							&refresher_lock_timeout, 0, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomBoolVariable(REFRESHER_NAME ".skip_unchanged",
+							 "Leaves out views when nothing that they read has changed.",
+							 NULL,
+							 &refresher_skip_unchanged, false,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".max_workers",
 							"How many views of a database are refreshed at once.",
 							"The worker itself takes part; the others are background processes for the length of a cycle.",

@@ -22,6 +22,15 @@
 #endif
 
 /*
+ * What a signal handler hands on to another one.
+ */
+#if PG_VERSION_NUM >= 190000
+#define COMPAT_SIGNAL_ARGS	postgres_signal_arg, pg_siginfo
+#else
+#define COMPAT_SIGNAL_ARGS	postgres_signal_arg
+#endif
+
+/*
  * Memory that a check hook may hand on as its "extra"; NULL if there is none.
  */
 static inline void *

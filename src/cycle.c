@@ -53,7 +53,7 @@ typedef struct CycleTeam
 static CycleTeam cycle_team;
 
 static Queue *cycle_prepare(const RefreshPlan *plan, const QueueInput *views,
-							TimestampTz start);
+							TimestampTz start, bool forced);
 static void cycle_start_helpers(int slot, int wanted);
 static bool cycle_start_helper(const CycleHelperArgs *args);
 static void cycle_say_missing(int wanted, int started);
@@ -66,7 +66,8 @@ static void cycle_report_end(const CycleResult *result);
 
 /*
  * Refresh what is due of a plan, in a cycle that started at "start", for the
- * database of this slot of the status.
+ * database of this slot of the status.  "forced": refresh also what nothing has
+ * changed for.
  *
  * What is known of the views is brought up to date; the outcome of those that
  * did not have their turn is REFRESH_PENDING.  To be called outside of a
@@ -74,9 +75,9 @@ static void cycle_report_end(const CycleResult *result);
  */
 void
 cycle_run(const RefreshPlan *plan, QueueInput *views, TimestampTz start,
-		  int slot, CycleResult *result)
+		  bool forced, int slot, CycleResult *result)
 {
-	Queue	   *queue = cycle_prepare(plan, views, start);
+	Queue	   *queue = cycle_prepare(plan, views, start, forced);
 	bool		shared = cycle_team.segment != NULL;
 	instr_time	begin;
 	instr_time	end;
@@ -110,7 +111,7 @@ cycle_run(const RefreshPlan *plan, QueueInput *views, TimestampTz start,
  */
 static Queue *
 cycle_prepare(const RefreshPlan *plan, const QueueInput *views,
-			  TimestampTz start)
+			  TimestampTz start, bool forced)
 {
 	Size		size = queue_size(plan, views);
 	bool		shared = false;
@@ -127,7 +128,7 @@ cycle_prepare(const RefreshPlan *plan, const QueueInput *views,
 	}
 	queue = shared ? dsm_segment_address(cycle_team.segment) :
 		palloc_extended(size, MCXT_ALLOC_HUGE);
-	queue_init(queue, plan, views, start, shared);
+	queue_init(queue, plan, views, start, forced, shared);
 	return queue;
 }
 
@@ -234,15 +235,17 @@ cycle_collect(const Queue *queue, QueueInput *views, CycleResult *result)
 	{
 		const QueueView *view = &queue->views[i];
 		QueueInput *known = &views[view->planned];
+		const QueueOutput *output = &view->output;
 
-		known->outcome = view->outcome;
-		known->data_as_of = view->data_as_of;
-		known->failures = view->failures;
-		if (view->outcome == REFRESH_REFRESHED)
-			known->duration = view->duration;
-		result->refreshed += view->outcome == REFRESH_REFRESHED;
-		result->failed += view->outcome == REFRESH_FAILED;
-		result->skipped += view->outcome == REFRESH_SKIPPED;
+		known->outcome = output->outcome;
+		known->data_as_of = output->data_as_of;
+		known->failures = output->failures;
+		strlcpy(known->mark, output->mark, CHANGE_MARK_SIZE);
+		if (output->outcome == REFRESH_REFRESHED)
+			known->duration = output->duration;
+		result->refreshed += output->outcome == REFRESH_REFRESHED;
+		result->failed += output->outcome == REFRESH_FAILED;
+		result->skipped += output->outcome == REFRESH_SKIPPED;
 	}
 }
 

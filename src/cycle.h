@@ -25,7 +25,8 @@ typedef struct CycleResult
 } CycleResult;
 
 extern void cycle_run(const RefreshPlan *plan, QueueInput *views,
-					  TimestampTz start, int slot, CycleResult *result);
+					  TimestampTz start, bool forced, int slot,
+					  CycleResult *result);
 extern PGDLLEXPORT void bigbrotr_refresher_helper_main(Datum main_arg);
 
 #endif							/* CYCLE_H */

@@ -39,7 +39,7 @@
 #include "settings.h"
 
 #define HISTORY_TABLE	"history"
-#define HISTORY_COLS	16
+#define HISTORY_COLS	17
 
 /* Rows that one transaction prunes at most */
 #define HISTORY_BATCH	1000
@@ -57,17 +57,18 @@ static const char *const history_sql[] = {
 	"INSERT INTO bigbrotr_refresher.history"
 	" (view, cycle_start, schedule_start, started_at, duration, outcome,"
 	" method, sqlstate, error, failures, wal_bytes, shared_blks_hit,"
-	" shared_blks_read, temp_blks_read, temp_blks_written, data_as_of)"
+	" shared_blks_read, temp_blks_read, temp_blks_written, data_as_of,"
+	" change_mark)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
-	" $15, $16)",
+	" $15, $16, $17)",
 
 	[HISTORY_READ_LAST] =
 	"SELECT l.failures, l.data_as_of, c.cycle_start, c.schedule_start,"
 	" (SELECT r.duration FROM bigbrotr_refresher.history AS r"
 	" WHERE r.view OPERATOR(pg_catalog.=) $1"
 	" AND r.outcome OPERATOR(pg_catalog.=) 'refreshed'"
-	" ORDER BY r.id DESC LIMIT 1)"
-	" FROM (SELECT h.failures, h.data_as_of"
+	" ORDER BY r.id DESC LIMIT 1), l.change_mark"
+	" FROM (SELECT h.failures, h.data_as_of, h.change_mark"
 	" FROM bigbrotr_refresher.history AS h"
 	" WHERE h.view OPERATOR(pg_catalog.=) $1 ORDER BY h.id DESC LIMIT 1) AS l"
 	" LEFT JOIN LATERAL (SELECT h.cycle_start, h.schedule_start"
@@ -77,18 +78,18 @@ static const char *const history_sql[] = {
 
 	/* The newest row of each view stays, and the newest of a success. */
 	[HISTORY_PRUNE] =
-	"DELETE FROM bigbrotr_refresher.history WHERE id OPERATOR(pg_catalog.=)"
-	" ANY (ARRAY(SELECT h.id FROM bigbrotr_refresher.history AS h"
+	"WITH keep AS MATERIALIZED ("
+	"SELECT pg_catalog.max(h.id) AS id FROM bigbrotr_refresher.history AS h"
+	" GROUP BY h.view"
+	" UNION ALL"
+	" SELECT pg_catalog.max(h.id) FROM bigbrotr_refresher.history AS h"
+	" WHERE h.outcome OPERATOR(pg_catalog.=) 'refreshed' GROUP BY h.view)"
+	" DELETE FROM bigbrotr_refresher.history WHERE ctid OPERATOR(pg_catalog.=)"
+	" ANY (ARRAY(SELECT h.ctid FROM bigbrotr_refresher.history AS h"
 	" WHERE h.started_at OPERATOR(pg_catalog.<) $1"
-	" AND EXISTS (SELECT FROM bigbrotr_refresher.history AS n"
-	" WHERE n.view OPERATOR(pg_catalog.=) h.view"
-	" AND n.id OPERATOR(pg_catalog.>) h.id)"
-	" AND (h.outcome OPERATOR(pg_catalog.<>) 'refreshed'"
-	" OR EXISTS (SELECT FROM bigbrotr_refresher.history AS n"
-	" WHERE n.view OPERATOR(pg_catalog.=) h.view"
-	" AND n.id OPERATOR(pg_catalog.>) h.id"
-	" AND n.outcome OPERATOR(pg_catalog.=) 'refreshed'))"
-	" ORDER BY h.started_at LIMIT $2))",
+	" AND NOT EXISTS (SELECT FROM keep AS k"
+	" WHERE k.id OPERATOR(pg_catalog.=) h.id)"
+	" LIMIT $2))",
 };
 
 static SPIPlanPtr history_plans[lengthof(history_sql)];
@@ -194,7 +195,7 @@ history_insert(const HistoryRow *row, const RefreshResult *result)
 	static Oid	types[HISTORY_COLS] = {
 		TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID,
 		TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID,
-		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID
+		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID
 	};
 	const RefreshUsage *usage = &result->usage;
 	const ErrorData *error = result->error;
@@ -223,6 +224,8 @@ history_insert(const HistoryRow *row, const RefreshResult *result)
 	values[col++] = Int64GetDatum(usage->temp_blks_read);
 	values[col++] = Int64GetDatum(usage->temp_blks_written);
 	history_set_time(values, nulls, col++, row->data_as_of);
+	history_set_text(values, nulls, col++,
+					 row->mark && row->mark[0] ? row->mark : NULL);
 	Assert(col == HISTORY_COLS);
 
 	history_enter(&caller);
@@ -268,6 +271,10 @@ history_read_last(const char *label, HistoryLast *last)
 							  5, &isnull);
 		if (!isnull)
 			last->duration = DatumGetIntervalP(value)->time;
+		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+							  6, &isnull);
+		if (!isnull)
+			strlcpy(last->mark, TextDatumGetCString(value), CHANGE_MARK_SIZE);
 	}
 	history_leave(&caller);
 	return found;

@@ -12,6 +12,7 @@
 
 #include "datatype/timestamp.h"
 
+#include "change.h"
 #include "refresh.h"
 
 /* What is kept of one attempt, beside its result */
@@ -23,6 +24,7 @@ typedef struct HistoryRow
 								 * nowhere */
 	TimestampTz data_as_of;		/* of the view's rows after it; 0: unknown */
 	int			failures;		/* in a row, with this one */
+	const char *mark;			/* of what it read; "": unknown */
 } HistoryRow;
 
 /* The last of a view */
@@ -34,6 +36,7 @@ typedef struct HistoryLast
 	int			failures;
 	int64		duration;		/* of the last successful refresh, in
 								 * microseconds; 0: unknown */
+	char		mark[CHANGE_MARK_SIZE]; /* of what it read; "": unknown */
 } HistoryLast;
 
 extern bool history_installed(void);

@@ -212,7 +212,7 @@ plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
 	item.target.schema = schema ? pstrdup(schema) : NULL;
 	item.target.name = pstrdup(name);
 	target_resolve(&item.target, builder->role);
-	item.listed = spec - builder->list->specs;
+	item.spec = spec - builder->list->specs;
 	item.stage = spec->stage;
 	item.interval = spec->interval;
 
@@ -420,7 +420,8 @@ plan_note_moved(PlanBuilder *builder, PlanItem *item)
 	{
 		PlanItem   *read = &builder->items[item->depends[i]];
 
-		if (read->listed > item->listed)
+		/* What one wildcard added was not listed in any order. */
+		if (read->spec > item->spec)
 			appendStringInfo(&after, "%s%s", after.len > 0 ? "," : "",
 							 read->label);
 	}
@@ -470,8 +471,8 @@ plan_compare_listed(const void *a, const void *b)
 	const PlanItem *right = b;
 	int			result;
 
-	if (left->listed != right->listed)
-		return left->listed < right->listed ? -1 : 1;
+	if (left->spec != right->spec)
+		return left->spec < right->spec ? -1 : 1;
 	result = strcmp(left->target.schema, right->target.schema);
 	if (result == 0)
 		result = strcmp(left->target.name, right->target.name);

@@ -19,6 +19,7 @@ typedef struct PlanItem
 	RefreshTarget target;
 	const char *label;			/* its name in log, history and NOTIFY */
 	const char *qualified;		/* its name with the schema */
+	int			spec;			/* the entry of the list that it comes from */
 	int			listed;			/* its place in the list, wildcards expanded */
 	int			stage;			/* from 0; never before that of what it reads */
 	int			interval;		/* in seconds; 0: the default */

@@ -70,16 +70,17 @@ queue_size(const RefreshPlan *plan, const QueueInput *inputs)
 /*
  * Make a queue of what is due, in a block of queue_size() bytes.
  *
- * "start" is the cycle's, for whoever works on it.
+ * "start" and "forced" are for whoever works on it.
  */
 void
 queue_init(Queue *queue, const RefreshPlan *plan, const QueueInput *inputs,
-		   TimestampTz start, bool by_path)
+		   TimestampTz start, bool forced, bool by_path)
 {
 	int		   *places = palloc(plan->nitems * sizeof(int) + 1);
 
 	memset(queue, 0, offsetof(Queue, views));
 	queue->start = start;
+	queue->forced = forced;
 	ConditionVariableInit(&queue->changed);
 	queue_add_views(queue, plan, inputs, places);
 	queue_add_edges(queue, plan, inputs, places);
@@ -129,9 +130,11 @@ queue_add_views(Queue *queue, const RefreshPlan *plan,
 		view->schedule_start = inputs[i].schedule_start;
 		view->stage = item->stage;
 		view->state = QUEUE_WAITING;
-		view->data_as_of = inputs[i].data_as_of;
-		view->failures = inputs[i].failures;
-		view->outcome = REFRESH_PENDING;
+		view->output.outcome = REFRESH_PENDING;
+		view->output.duration = inputs[i].duration;
+		view->output.data_as_of = inputs[i].data_as_of;
+		view->output.failures = inputs[i].failures;
+		strlcpy(view->output.mark, inputs[i].mark, CHANGE_MARK_SIZE);
 		places[i] = queue->nviews++;
 	}
 }
@@ -299,14 +302,10 @@ queue_take(Queue *queue, LWLock *lock, int *active)
  * A view that was taken is done.
  */
 void
-queue_finish(Queue *queue, LWLock *lock, int view,
-			 const RefreshResult *result, TimestampTz data_as_of, int failures)
+queue_finish(Queue *queue, LWLock *lock, int view, const QueueOutput *output)
 {
 	queue_lock(lock);
-	queue->views[view].outcome = result->outcome;
-	queue->views[view].duration = result->duration;
-	queue->views[view].data_as_of = data_as_of;
-	queue->views[view].failures = failures;
+	queue->views[view].output = *output;
 	queue->nrunning--;
 	queue_set_done(queue, &queue->views[view]);
 	queue_unlock(lock);
@@ -327,7 +326,7 @@ queue_set_done(Queue *queue, QueueView *view)
 		QueueView  *reader = &queue->views[readers[i]];
 
 		reader->reads_as_of = queue_older(reader->reads_as_of,
-										  view->data_as_of);
+										  view->output.data_as_of);
 		if (--reader->nwaits == 0 && reader->stage == queue->stage)
 			queue_make_ready(queue, reader);
 	}

@@ -14,6 +14,7 @@
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
+#include "change.h"
 #include "plan.h"
 #include "refresh.h"
 
@@ -30,10 +31,21 @@ typedef struct QueueInput
 	/* Before and after */
 	TimestampTz data_as_of;		/* of its rows; 0: unknown */
 	int			failures;		/* in a row */
+	char		mark[CHANGE_MARK_SIZE]; /* of what it read last; "": unknown */
 
 	/* After */
 	RefreshOutcome outcome;
 } QueueInput;
+
+/* What came of a view */
+typedef struct QueueOutput
+{
+	RefreshOutcome outcome;
+	int64		duration;		/* in microseconds */
+	TimestampTz data_as_of;
+	int			failures;
+	char		mark[CHANGE_MARK_SIZE];
+} QueueOutput;
 
 typedef enum QueueState
 {
@@ -68,11 +80,8 @@ typedef struct QueueView
 	QueueState	state;
 	int			nwaits;			/* what it reads and is not done */
 	TimestampTz reads_as_of;	/* the oldest data that it reads; 0: unknown */
-	TimestampTz data_as_of;
 	TimestampTz started_at;
-	int			failures;
-	RefreshOutcome outcome;
-	int64		duration;		/* in microseconds */
+	QueueOutput output;			/* before it is done: as it was before */
 } QueueView;
 
 /* A cycle */
@@ -80,6 +89,7 @@ typedef struct Queue
 {
 	/* These do not change */
 	TimestampTz start;
+	bool		forced;			/* refresh also what is unchanged */
 	int			nviews;
 	Size		edges_offset;	/* of an array of int, from the start */
 	Size		ranks_offset;	/* likewise: the views by rank */
@@ -101,11 +111,10 @@ typedef struct Queue
 extern Size queue_size(const RefreshPlan *plan, const QueueInput *inputs);
 extern void queue_init(Queue *queue, const RefreshPlan *plan,
 					   const QueueInput *inputs, TimestampTz start,
-					   bool by_path);
+					   bool forced, bool by_path);
 extern int	queue_take(Queue *queue, LWLock *lock, int *active);
 extern void queue_finish(Queue *queue, LWLock *lock, int view,
-						 const RefreshResult *result, TimestampTz data_as_of,
-						 int failures);
+						 const QueueOutput *output);
 extern void queue_abandon(Queue *queue, LWLock *lock, int view);
 extern int	queue_take_abandoned(Queue *queue, LWLock *lock);
 extern void queue_stop(Queue *queue, LWLock *lock);

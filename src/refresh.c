@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "commands/prepare.h"
 #include "executor/instrument.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -35,6 +36,9 @@
 
 #include "compat.h"
 #include "refresh.h"
+
+/* The role that this process connected as */
+static Oid	refresh_role = InvalidOid;
 
 /* Is there something that a cancel request is to cancel? */
 static volatile sig_atomic_t refresh_cancellable = false;
@@ -70,7 +74,7 @@ void
 refresh_handle_cancel(SIGNAL_ARGS)
 {
 	if (refresh_cancellable)
-		StatementCancelHandler(postgres_signal_arg);
+		StatementCancelHandler(COMPAT_SIGNAL_ARGS);
 }
 
 /*
@@ -90,6 +94,7 @@ refresh_force_settings(void)
 		{"default_transaction_isolation", "read committed"},
 	};
 
+	refresh_role = GetSessionUserId();
 	for (size_t i = 0; i < lengthof(settings); i++)
 	{
 		if (GetConfigOption(settings[i][0], true, false) != NULL)
@@ -148,6 +153,7 @@ refresh_view(const RefreshRequest *request, RefreshResult *result)
 	refresh_read_meter(&meter, result);
 
 	refresh_reset_session();
+	MemoryContextSwitchTo(caller);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
@@ -385,8 +391,15 @@ refresh_run_spi(const char *command, bool atomic)
 static void
 refresh_reset_session(void)
 {
+	if (GetSessionUserId() != refresh_role)
+	{
+		StartTransactionCommand();
+		SetSessionAuthorization(refresh_role, superuser_arg(refresh_role));
+		CommitTransactionCommand();
+	}
 	if (GetOuterUserId() != GetSessionUserId())
 		SetConfigOption("role", "none", PGC_SUSET, PGC_S_SESSION);
 	ResetAllOptions();
+	DropAllPreparedStatements();
 	LockReleaseAll(USER_LOCKMETHOD, true);
 }

@@ -158,6 +158,7 @@ schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
 		views[i].data_as_of = last->data_as_of;
 		views[i].failures = last->failures;
 		views[i].duration = last->duration;
+		strlcpy(views[i].mark, last->mark, CHANGE_MARK_SIZE);
 		views[i].outcome = REFRESH_PENDING;
 		ndue += views[i].due ? 1 : 0;
 	}
@@ -185,6 +186,7 @@ schedule_record(Schedule *schedule, const RefreshPlan *plan,
 		last->data_as_of = views[i].data_as_of;
 		last->failures = views[i].failures;
 		last->duration = views[i].duration;
+		strlcpy(last->mark, views[i].mark, CHANGE_MARK_SIZE);
 	}
 }
 

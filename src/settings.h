@@ -31,6 +31,7 @@ extern int	refresher_refresh_timeout;	/* in milliseconds; 0: none */
 extern int	refresher_lock_timeout; /* in milliseconds; 0: none */
 
 extern int	refresher_max_workers;	/* processes that refresh at once */
+extern bool refresher_skip_unchanged;
 extern int	refresher_retry_interval;	/* in seconds; 0: none */
 extern int	refresher_history_retention;	/* in seconds; 0: keep none */
 extern char *refresher_notify_channel;	/* empty: none */

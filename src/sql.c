@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
@@ -21,17 +22,19 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "change.h"
 #include "history.h"
 #include "plan.h"
 #include "schedule.h"
 #include "settings.h"
 #include "status.h"
 
-#define SQL_PLAN_COLS	7
-#define SQL_STATUS_COLS 21
+#define SQL_PLAN_COLS	10
+#define SQL_STATUS_COLS 27
 #define SQL_RUN_COLS	5
 
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_plan);
@@ -83,7 +86,10 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 		PlanItem   *item = &plan->items[i];
 		SqlRow		row = {0};
 		HistoryLast last;
+		char		mark[CHANGE_MARK_SIZE];
+		const char *reason;
 
+		CHECK_FOR_INTERRUPTS();
 		sql_put(&row, Int32GetDatum(i + 1));
 		sql_put(&row, Int32GetDatum(item->stage + 1));
 		sql_put_text(&row, item->label);
@@ -94,6 +100,12 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 			sql_put_time(&row, schedule_due(&last, item->interval));
 		else
 			sql_put_null(&row);
+		sql_put_interval(&row, USECS_PER_SEC *
+						 (item->interval ? item->interval :
+						  refresher_interval));
+		reason = change_read_mark(item->target.relid, mark);
+		sql_put(&row, BoolGetDatum(reason == NULL));
+		sql_put_text(&row, reason);
 		Assert(row.ncols == SQL_PLAN_COLS);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row.values,
 							 row.nulls);
@@ -189,7 +201,17 @@ sql_put_status(ReturnSetInfo *rsinfo, const StatusData *data)
 	sql_put(&row, sql_buckets(data));
 	sql_put(&row, Float8GetDatum(data->duration_sum / 1000000.0));
 	sql_put(&row, Int64GetDatum(data->cycles_success + data->cycles_failed));
-	Assert(row.ncols == SQL_STATUS_COLS);
+	sql_put_time(&row, data->last_start);
+	if (data->last_start != 0)
+	{
+		sql_put_interval(&row, data->last_duration);
+		sql_put(&row, Int32GetDatum(data->last.total));
+		sql_put(&row, Int32GetDatum(data->last.refreshed));
+		sql_put(&row, Int32GetDatum(data->last.failed));
+		sql_put(&row, Int32GetDatum(data->last.skipped));
+	}
+	while (row.ncols < SQL_STATUS_COLS)
+		sql_put_null(&row);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row.values,
 						 row.nulls);
 }
@@ -316,7 +338,9 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 
 	plan = sql_plan_as_worker();
 	item = sql_find_item(plan, &target);
-	row.label = item ? item->label : target_label(target.schema, target.name);
+
+	/* What is not listed must not look like something that is. */
+	row.label = item ? item->label : target_qualified_name(&target);
 	sql_fill_row(plan, item, &result, &row);
 	if (refresher_history_retention > 0)
 		history_write(&row, &result);

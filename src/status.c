@@ -311,6 +311,9 @@ status_end_cycle(int64 duration)
 	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
 	data->state = STATUS_IDLE;
 	data->cycle_duration = duration;
+	data->last_start = data->cycle_start;
+	data->last_duration = duration;
+	data->last = data->cycle;
 	data->duration_sum += duration;
 	for (int i = 0; i < STATUS_NBUCKETS; i++)
 	{

@@ -65,6 +65,9 @@ typedef struct StatusData
 	TimestampTz cycle_start;	/* of this or the last cycle; 0: none yet */
 	int64		cycle_duration; /* in microseconds; -1: it is not over */
 	StatusCounts cycle;			/* of this or the last cycle */
+	TimestampTz last_start;		/* of the last cycle that ended; 0: none yet */
+	int64		last_duration;	/* in microseconds */
+	StatusCounts last;			/* of the last cycle that ended */
 	StatusCounts totals;		/* since the server started */
 	int64		cycles_success;
 	int64		cycles_failed;

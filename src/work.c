@@ -24,21 +24,23 @@
 #include "storage/ipc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "change.h"
 #include "compat.h"
-#include "work.h"
 #include "history.h"
 #include "log.h"
 #include "settings.h"
 #include "status.h"
+#include "work.h"
 
-/* What is in hand, for what is done before its commit */
+/* The view in hand */
 typedef struct WorkView
 {
-	const Queue *queue;
+	Queue	   *queue;
 	const QueueView *view;
-	TimestampTz data_as_of;		/* once it is refreshed */
+	QueueOutput output;			/* what is to be told of it at the end */
 } WorkView;
 
 /* For a helper that ends: what it worked on, and the view in hand or -1 */
@@ -49,15 +51,19 @@ static int	work_in_hand = -1;
 static void work_leave(int code, Datum arg);
 static bool work_goes_on(uint64 generation);
 static void work_refresh(Queue *queue, LWLock *lock, int index, int active);
+static void work_finish(WorkView *in_hand, LWLock *lock,
+						const RefreshResult *result);
+static bool work_skip(WorkView *in_hand, RefreshResult *result);
 static int	work_parallel_workers(int active);
 static RefreshTarget work_target(const QueueView *view);
 static void work_before_commit(const RefreshResult *result, void *arg);
+static void work_set_data_as_of(WorkView *in_hand,
+								const RefreshResult *result);
 static void work_finish_abandoned(Queue *queue, LWLock *lock, int index);
-static void work_keep(const Queue *queue, const QueueView *view,
-					  const RefreshResult *result, TimestampTz data_as_of,
-					  int failures);
-static void work_keep_failure(const Queue *queue, const QueueView *view,
+static void work_keep(const WorkView *in_hand, const RefreshResult *result);
+static void work_keep_failure(const WorkView *in_hand,
 							  const RefreshResult *result);
+static void work_recover(MemoryContext caller);
 static void work_report_view(const QueueView *view,
 							 const RefreshResult *result);
 static void work_report_failure(const QueueView *view,
@@ -137,7 +143,7 @@ work_goes_on(uint64 generation)
 }
 
 /*
- * Refresh one view that was taken from the queue.
+ * Refresh one view that was taken from the queue, or skip it.
  */
 static void
 work_refresh(Queue *queue, LWLock *lock, int index, int active)
@@ -148,31 +154,105 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
 	RefreshResult result;
 	WorkView	in_hand = {0};
 
-	in_hand.queue = queue;
-	in_hand.view = view;
-	request.target = &target;
-	request.activity = psprintf("refreshing %s (%d/%d)", view->qualified,
-								view->number, queue->nviews);
-	request.refresh_timeout = refresher_refresh_timeout;
-	request.lock_timeout = refresher_lock_timeout;
-	request.parallel_workers = work_parallel_workers(active);
-	request.before_commit = work_before_commit;
-	request.before_commit_arg = &in_hand;
-
 	work_in_hand = index;
 	view->started_at = GetCurrentTimestamp();
 	status_begin_view(view->label);
-	refresh_view(&request, &result);
-	work_report_view(view, &result);
-	if (result.outcome == REFRESH_FAILED)
-		work_keep_failure(queue, view, &result);
-	status_end_view(result.outcome);
-	if (result.outcome == REFRESH_FAILED)
-		queue_finish(queue, lock, index, &result, view->data_as_of,
-					 view->failures + 1);
-	else
-		queue_finish(queue, lock, index, &result, in_hand.data_as_of, 0);
+	in_hand.queue = queue;
+	in_hand.view = view;
+	in_hand.output = view->output;
+
+	if (!work_skip(&in_hand, &result))
+	{
+		request.target = &target;
+		request.activity = psprintf("refreshing %s (%d/%d)", view->qualified,
+									view->number, queue->nviews);
+		request.refresh_timeout = refresher_refresh_timeout;
+		request.lock_timeout = refresher_lock_timeout;
+		request.parallel_workers = work_parallel_workers(active);
+		request.before_commit = work_before_commit;
+		request.before_commit_arg = &in_hand;
+		refresh_view(&request, &result);
+	}
+	work_finish(&in_hand, lock, &result);
 	work_in_hand = -1;
+}
+
+/*
+ * Report an attempt, keep it if it failed (else it was kept already), and let
+ * the queue know.
+ */
+static void
+work_finish(WorkView *in_hand, LWLock *lock, const RefreshResult *result)
+{
+	QueueOutput *output = &in_hand->output;
+
+	output->outcome = result->outcome;
+	output->duration = result->duration;
+	if (result->outcome == REFRESH_FAILED)
+	{
+		/* What was not committed has changed nothing. */
+		output->data_as_of = in_hand->view->output.data_as_of;
+		output->failures = in_hand->view->output.failures + 1;
+		output->mark[0] = '\0';
+	}
+	work_report_view(in_hand->view, result);
+	if (result->outcome == REFRESH_FAILED)
+		work_keep_failure(in_hand, result);
+	status_end_view(result->outcome);
+	queue_finish(in_hand->queue, lock,
+				 in_hand->view - in_hand->queue->views, output);
+}
+
+/*
+ * Skip the view if that is wanted and nothing that it reads has changed; the
+ * result then says so, and is in the history.
+ *
+ * The mark of what there is now is kept for the next cycle: it must be read
+ * before the refresh takes its snapshot.  Trouble with it means that the view
+ * is refreshed.
+ */
+static bool
+work_skip(WorkView *in_hand, RefreshResult *result)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	const QueueOutput *before = &in_hand->view->output;
+	char	   *mark = in_hand->output.mark;
+	volatile bool skip = false;
+
+	mark[0] = '\0';
+	if (!refresher_skip_unchanged)
+		return false;
+
+	memset(result, 0, sizeof(RefreshResult));
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (change_read_mark(in_hand->view->relid, mark) != NULL)
+			mark[0] = '\0';
+		skip = mark[0] != '\0' && !in_hand->queue->forced &&
+			before->failures == 0 && strcmp(mark, before->mark) == 0;
+		if (skip)
+		{
+			result->outcome = REFRESH_SKIPPED;
+			result->started_at = in_hand->view->started_at;
+			result->duration = GetCurrentTimestamp() - result->started_at;
+			work_set_data_as_of(in_hand, result);
+			work_keep(in_hand, result);
+		}
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		skip = false;
+		mark[0] = '\0';
+		work_recover(caller);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return skip;
 }
 
 /*
@@ -210,21 +290,30 @@ work_target(const QueueView *view)
 
 /*
  * In the transaction of a refresh that has gone well so far.
- *
- * The data of a view is as old as the oldest that it was made of.
  */
 static void
 work_before_commit(const RefreshResult *result, void *arg)
 {
 	WorkView   *in_hand = arg;
-	TimestampTz reads_as_of = in_hand->view->reads_as_of;
 
-	in_hand->data_as_of = result->started_at;
-	if (reads_as_of != 0)
-		in_hand->data_as_of = Min(in_hand->data_as_of, reads_as_of);
-	work_keep(in_hand->queue, in_hand->view, result, in_hand->data_as_of, 0);
+	in_hand->output.failures = 0;
+	work_set_data_as_of(in_hand, result);
+	work_keep(in_hand, result);
 	if (refresher_notify_channel[0])
 		Async_Notify(refresher_notify_channel, in_hand->view->label);
+}
+
+/*
+ * The data of a view is as old as the oldest that it was made of.
+ */
+static void
+work_set_data_as_of(WorkView *in_hand, const RefreshResult *result)
+{
+	TimestampTz reads_as_of = in_hand->view->reads_as_of;
+
+	in_hand->output.data_as_of = result->started_at;
+	if (reads_as_of != 0)
+		in_hand->output.data_as_of = Min(result->started_at, reads_as_of);
 }
 
 /*
@@ -233,39 +322,39 @@ work_before_commit(const RefreshResult *result, void *arg)
 static void
 work_finish_abandoned(Queue *queue, LWLock *lock, int index)
 {
-	QueueView  *view = &queue->views[index];
+	WorkView	in_hand = {0};
 	RefreshResult result = {0};
 	ErrorData	error = {0};
 
 	error.sqlerrcode = ERRCODE_ADMIN_SHUTDOWN;
 	error.message = "the process that refreshed the view ended";
 	error.hint = "The server log says why.";
+	in_hand.queue = queue;
+	in_hand.view = &queue->views[index];
+	in_hand.output = in_hand.view->output;
 	result.outcome = REFRESH_FAILED;
-	result.started_at = view->started_at;
+	result.started_at = in_hand.view->started_at;
+	result.duration = GetCurrentTimestamp() - result.started_at;
 	result.error = &error;
-	work_report_view(view, &result);
-	work_keep_failure(queue, view, &result);
-	status_end_view(REFRESH_FAILED);
-	queue_finish(queue, lock, index, &result, view->data_as_of,
-				 view->failures + 1);
+	work_finish(&in_hand, lock, &result);
 }
 
 /*
  * Keep an attempt in the history, in the current transaction.
  */
 static void
-work_keep(const Queue *queue, const QueueView *view,
-		  const RefreshResult *result, TimestampTz data_as_of, int failures)
+work_keep(const WorkView *in_hand, const RefreshResult *result)
 {
 	HistoryRow	row = {0};
 
 	if (refresher_history_retention == 0)
 		return;
-	row.label = view->label;
-	row.cycle_start = queue->start;
-	row.schedule_start = view->schedule_start;
-	row.data_as_of = data_as_of;
-	row.failures = failures;
+	row.label = in_hand->view->label;
+	row.cycle_start = in_hand->queue->start;
+	row.schedule_start = in_hand->view->schedule_start;
+	row.data_as_of = in_hand->output.data_as_of;
+	row.failures = in_hand->output.failures;
+	row.mark = in_hand->output.mark;
 	history_write(&row, result);
 }
 
@@ -274,28 +363,37 @@ work_keep(const Queue *queue, const QueueView *view,
  * end the cycle, whatever happens.
  */
 static void
-work_keep_failure(const Queue *queue, const QueueView *view,
-				  const RefreshResult *result)
+work_keep_failure(const WorkView *in_hand, const RefreshResult *result)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
 	PG_TRY();
 	{
 		StartTransactionCommand();
-		work_keep(queue, view, result, view->data_as_of, view->failures + 1);
+		work_keep(in_hand, result);
 		CommitTransactionCommand();
 	}
 	PG_CATCH();
 	{
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(caller);
-		EmitErrorReport();
-		FlushErrorState();
-		AbortOutOfAnyTransaction();
-		RESUME_INTERRUPTS();
+		work_recover(caller);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Report an ERROR that was caught, and go on outside of any transaction.
+ */
+static void
+work_recover(MemoryContext caller)
+{
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(caller);
+	EmitErrorReport();
+	FlushErrorState();
+	AbortOutOfAnyTransaction();
+	MemoryContextSwitchTo(caller);
+	RESUME_INTERRUPTS();
 }
 
 static void
@@ -310,6 +408,13 @@ work_report_view(const QueueView *view, const RefreshResult *result)
 	}
 	initStringInfo(&line);
 	log_append(&line, "view", view->label);
+	if (result->outcome == REFRESH_SKIPPED)
+	{
+		log_append(&line, "reason", "unchanged");
+		ereport(LOG, (errmsg_internal(REFRESHER_NAME ": view_skipped%s",
+									  line.data)));
+		return;
+	}
 	log_append_seconds(&line, "duration", result->duration);
 	ereport(LOG, (errmsg_internal(REFRESHER_NAME ": view_refreshed%s",
 								  line.data)));

@@ -57,6 +57,9 @@
 /* The history is pruned at most once in so many seconds */
 #define WORKER_PRUNE_INTERVAL 3600
 
+/* ... and not more than so many batches between two cycles */
+#define WORKER_PRUNE_BATCHES 20
+
 /* What the worker knows from one turn of its loop to the next */
 typedef struct WorkerState
 {
@@ -344,7 +347,7 @@ worker_cycle(WorkerState *state, TimestampTz start, TimestampTz now,
 	if (schedule_take_due(state->schedule, state->plan, start, now, run != 0,
 						  views) > 0 || run != 0)
 	{
-		cycle_run(state->plan, views, start, state->slot, &result);
+		cycle_run(state->plan, views, start, run != 0, state->slot, &result);
 		schedule_record(state->schedule, state->plan, start, views);
 		if (run != 0 &&
 			result.refreshed + result.failed + result.skipped == result.total)
@@ -368,8 +371,13 @@ worker_prune(WorkerState *state, TimestampTz now)
 		return;
 	state->last_prune = now;
 	pgstat_report_activity(STATE_RUNNING, "pruning history");
-	while (worker_prune_batch())
+	for (int i = 0; i < WORKER_PRUNE_BATCHES && worker_prune_batch(); i++)
+	{
+		/* After the last, the rest is left to the next cycle. */
+		if (i == WORKER_PRUNE_BATCHES - 1)
+			state->last_prune = 0;
 		CHECK_FOR_INTERRUPTS();
+	}
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
