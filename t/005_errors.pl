@@ -258,8 +258,9 @@ $offset = log_size($node);
 $node->restart;
 $log = wait_for_line($node, 'cycle_completed', $offset);
 like($log, qr/cycle_completed refreshed=2 failed=3 /, 'odd names work');
-is( join(' ', map { $_->{event} } events($log)),
-	'worker_started cycle_started view_refresh_failed view_refresh_failed'
+is( join(' ',
+		grep { /view|cycle|forged/ } map { $_->{event} } events($log)),
+	'cycle_started view_refresh_failed view_refresh_failed'
 	  . ' view_refresh_failed view_refreshed view_refreshed cycle_completed',
 	'no name and no error forges an event');
 is( scalar(grep { !/^\t/ && /forged/ && !/bigbrotr_refresher: view_refresh/ }
