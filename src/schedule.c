@@ -67,15 +67,17 @@ schedule_create(void)
 }
 
 /*
- * Follow a new plan: read the history of what is new, forget what is not
+ * Follow a new plan: read the history of what is new (of all, if it is to be
+ * read again), forget what is not
  * planned any more, and log what is to be said of an item unless it was said
  * already.  Needs a transaction.
  */
 void
-schedule_follow(Schedule *schedule, const RefreshPlan *plan)
+schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread)
 {
 	HASH_SEQ_STATUS scan;
 	ScheduleEntry *entry;
+	HistoryLast last;
 
 	hash_seq_init(&scan, schedule->entries);
 	while ((entry = hash_seq_search(&scan)) != NULL)
@@ -92,8 +94,10 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan)
 		{
 			entry->note = 0;
 			memset(&entry->last, 0, sizeof(HistoryLast));
-			history_read_last(plan->items[i].label, &entry->last);
 		}
+		if ((!found || reread) &&
+			history_read_last(plan->items[i].label, &last))
+			entry->last = last;
 		entry->planned = true;
 		schedule_say_note(entry, &plan->items[i]);
 	}

@@ -19,7 +19,8 @@
 typedef struct Schedule Schedule;
 
 extern Schedule *schedule_create(void);
-extern void schedule_follow(Schedule *schedule, const RefreshPlan *plan);
+extern void schedule_follow(Schedule *schedule, const RefreshPlan *plan,
+							bool reread);
 extern TimestampTz schedule_next(Schedule *schedule, const RefreshPlan *plan,
 								 TimestampTz now);
 extern int	schedule_take_due(Schedule *schedule, const RefreshPlan *plan,

@@ -42,6 +42,7 @@ typedef struct StatusSlot
 	 */
 	uint64		requested;		/* the last request made */
 	uint64		served;			/* the last one whose cycle ended */
+	uint64		elsewhere;		/* refreshes committed in other sessions */
 	StatusCounts served_counts; /* of that cycle */
 	int64		served_duration;
 	ConditionVariable served_cv;
@@ -422,6 +423,36 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 		}
 		ConditionVariableSleep(&slot->served_cv, compat_wait_event());
 	}
+}
+
+/*
+ * A session of this database has committed refreshes of its own, of which the
+ * history tells: the worker shall know.  Never raises an ERROR.
+ */
+void
+status_refreshed_elsewhere(int slot)
+{
+	StatusSlot *other = &status_shared->slots[slot];
+
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	other->elsewhere++;
+	if (other->latch != NULL)
+		SetLatch(other->latch);
+	LWLockRelease(status_shared->lock);
+}
+
+/*
+ * A number that changes whenever there were such refreshes.
+ */
+uint64
+status_elsewhere(void)
+{
+	uint64		elsewhere;
+
+	LWLockAcquire(status_shared->lock, LW_SHARED);
+	elsewhere = status_mine->elsewhere;
+	LWLockRelease(status_shared->lock);
+	return elsewhere;
 }
 
 static void

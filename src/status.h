@@ -99,6 +99,10 @@ extern void status_run_done(uint64 request);
 extern void status_run(const char *database, bool wait, StatusCounts *counts,
 					   int64 *duration);
 
+/* Refreshes by refresh(), in other sessions */
+extern void status_refreshed_elsewhere(int slot);
+extern uint64 status_elsewhere(void);
+
 /* For everybody */
 extern bool status_available(void);
 extern int	status_ndatabases(void);

@@ -70,6 +70,7 @@ typedef struct WorkerState
 	RefreshPlan *plan;
 	uint64		plan_generation;	/* of the list that was planned */
 	TimestampTz awaited;		/* what it sleeps for; DT_NOEND: nothing */
+	uint64		elsewhere;		/* refreshes in other sessions so far */
 	TimestampTz last_prune;
 	bool		history_missed; /* and it was said that it is missing */
 } WorkerState;
@@ -206,6 +207,7 @@ static void
 worker_plan(WorkerState *state)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	uint64		elsewhere = status_elsewhere();
 
 	MemoryContextReset(state->plan_context);
 	state->plan = NULL;
@@ -218,7 +220,9 @@ worker_plan(WorkerState *state)
 	state->plan = plan_make(refresher_view_list, GetUserId());
 	state->plan_generation = refresher_view_list_generation;
 	MemoryContextSwitchTo(caller);
-	schedule_follow(state->schedule, state->plan);
+	schedule_follow(state->schedule, state->plan,
+					elsewhere != state->elsewhere);
+	state->elsewhere = elsewhere;
 	worker_publish_search_path();
 	worker_check_history(state);
 	PopActiveSnapshot();
@@ -264,8 +268,10 @@ worker_check_history(WorkerState *state)
 
 	if (missed && !state->history_missed)
 		ereport(LOG,
-				(errmsg_internal(REFRESHER_NAME ": history_missing database=%s",
-								 quote_identifier(get_database_name(MyDatabaseId))),
+				(errmsg_internal("%s",
+								 log_event("history_missing", "database",
+										   get_database_name(MyDatabaseId),
+										   NULL)),
 				 errhint("Run CREATE EXTENSION " REFRESHER_NAME " in this database to have a history, and what is shown of it.")));
 	state->history_missed = missed;
 }
@@ -290,7 +296,8 @@ worker_turn(WorkerState *state, bool timed_out)
 			status_set_state(STATUS_DISABLED, 0);
 			return;
 		}
-		if (state->plan_generation != refresher_view_list_generation)
+		if (state->plan_generation != refresher_view_list_generation ||
+			state->elsewhere != status_elsewhere())
 			worker_plan(state);
 
 		/* The sleep went by the monotonic clock; the other may be behind. */
