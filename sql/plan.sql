@@ -193,8 +193,7 @@ SET search_path = nowhere, two;
 SELECT view, method FROM bigbrotr_refresher.plan() WHERE method IS NOT NULL;
 -- Functions of a temporary schema do not count.
 SET search_path = pg_temp, two;
-CREATE FUNCTION pg_temp.nothing_refresh() RETURNS void LANGUAGE sql AS '';
-CREATE PROCEDURE pg_temp.alone_refresh() LANGUAGE sql AS '';
+CREATE FUNCTION pg_temp.alone_refresh() RETURNS void LANGUAGE sql AS '';
 SELECT view, method FROM bigbrotr_refresher.plan() WHERE method IS NOT NULL;
 
 -- Two names of one thing make one item, in the first one's place.
