@@ -316,8 +316,6 @@ like($clean, qr/^t t "\$user", public /, 'a view is refreshed as the worker');
 $log = cycle($node, views => 'becomes, look_3');
 foreach my $view ('sets', 'sets_and_breaks', 'becomes')
 {
-	local $TODO = 'the session keeps its authorization' if $view eq 'becomes';
-
 	is( $node->safe_psql('postgres',
 			"SELECT what FROM seen WHERE after = '$view'"),
 		$clean,

@@ -204,7 +204,7 @@ sub events
 	my @events;
 
 	while ($log =~ m{^(\d+)-(\d+)-(\d+)\ (\d+):(\d+):([\d.]+)\ \S+
-			\ \[(\d+)\]\ (?:(\w{5})\ )?
+			\ [^\[]*\[(\d+)\]\ (?:(\w{5})\ )?
 			(LOG|WARNING):\ \ bigbrotr_refresher:\ (\w+)(.*)$}xmg)
 	{
 		my %event = (
