@@ -54,6 +54,7 @@ static CycleTeam cycle_team;
 
 static Queue *cycle_prepare(const RefreshPlan *plan, const QueueInput *views,
 							TimestampTz start, bool forced);
+static bool cycle_create_segment(Size size);
 static void cycle_start_helpers(int slot, int wanted);
 static bool cycle_start_helper(const CycleHelperArgs *args);
 static void cycle_say_missing(int wanted, int started);
@@ -121,15 +122,38 @@ cycle_prepare(const RefreshPlan *plan, const QueueInput *views,
 	for (int i = 0; i < plan->nitems; i++)
 		ndue += views[i].due ? 1 : 0;
 	if (refresher_max_workers > 1 && ndue > 1)
-	{
-		cycle_team.segment = dsm_create(size, DSM_CREATE_NULL_IF_MAXSEGMENTS);
-		cycle_team.nhelpers = 0;
-		shared = cycle_team.segment != NULL;
-	}
+		shared = cycle_create_segment(size);
 	queue = shared ? dsm_segment_address(cycle_team.segment) :
 		palloc_extended(size, MCXT_ALLOC_HUGE);
 	queue_init(queue, plan, views, start, forced, shared);
 	return queue;
+}
+
+/*
+ * Make the shared memory of the queue.  Without it, the worker works alone.
+ */
+static bool
+cycle_create_segment(Size size)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	cycle_team.segment = NULL;
+	cycle_team.nhelpers = 0;
+	PG_TRY();
+	{
+		cycle_team.segment = dsm_create(size, DSM_CREATE_NULL_IF_MAXSEGMENTS);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(caller);
+		EmitErrorReport();
+		FlushErrorState();
+		LWLockReleaseAll();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	return cycle_team.segment != NULL;
 }
 
 /*
