@@ -71,17 +71,25 @@ sub wait_for_refreshing
 	return;
 }
 
-# Start a cycle of which the views are not known from any other.
-sub start_cycle
+# Have the worker forget all views.
+sub forget
 {
-	my ($views) = @_;
 	my $offset = log_size($node);
 
 	$node->safe_psql('postgres',
 		'DELETE FROM bigbrotr_refresher.history; TRUNCATE done');
 	configure($node, views => 'nothing');
 	wait_for_line($node, 'cycle_completed', $offset);
-	$offset = log_size($node);
+	return;
+}
+
+# Start a cycle of views that no other is known of.
+sub start_cycle
+{
+	my ($views) = @_;
+
+	forget();
+	my $offset = log_size($node);
 	configure($node, views => $views);
 	return $offset;
 }
@@ -308,25 +316,14 @@ cmp_ok(
 
 # ---- who comes first ----------------------------------------------------------------
 
-# The turns that the views had in the last cycle
+# The views in the order of their turns in the last cycle
 sub turns
 {
-	my $turns = $node->safe_psql('postgres',
+	return $node->safe_psql('postgres',
 		"SELECT string_agg(view, ' ' ORDER BY turn::integer) FROM done");
-
-	$node->safe_psql('postgres', 'TRUNCATE done');
-	return $turns;
 }
 
-# Wait until run() would find the worker ready.
-sub wait_for_idle
-{
-	$node->poll_query_until('postgres',
-		"SELECT state = 'idle' FROM bigbrotr_refresher.status")
-	  or die 'the worker is not idle';
-	return;
-}
-
+# Run a cycle of all views, and return their turns.
 sub run_cycle
 {
 	$node->safe_psql('postgres', 'TRUNCATE done');
@@ -335,55 +332,78 @@ sub run_cycle
 	return turns();
 }
 
+# Have the worker know, from the history, how many seconds each view took.
+sub know
+{
+	my ($views, %seconds) = @_;
+
+	forget();
+	$node->safe_psql(
+		'postgres', "INSERT INTO bigbrotr_refresher.history
+			(view, cycle_start, schedule_start, started_at, duration, outcome,
+			failures, wal_bytes, shared_blks_hit, shared_blks_read,
+			temp_blks_read, temp_blks_written)
+		VALUES ('$_', now(), now(), now(), '$seconds{$_} s',
+			'refreshed', 0, 0, 0, 0, 0, 0)") foreach keys %seconds;
+	configure($node, views => $views);
+	return;
+}
+
 $node->safe_psql('postgres', <<'SQL');
-	SELECT format('CREATE FUNCTION %I() RETURNS void LANGUAGE sql AS
-		''SELECT pg_sleep(%s), done(%L)''',
-		view || '_refresh', seconds, view)
-	FROM (VALUES ('short', 0.05), ('middle', 0.2), ('longer', 0.35),
-			('longest', 0.5), ('tiny', 0), ('late', 0.7))
+	SELECT format('CREATE FUNCTION %I() RETURNS void LANGUAGE sql AS %L',
+		view || '_refresh',
+		format('SELECT pg_sleep(%s), done(%L)', seconds, view))
+	FROM (VALUES ('short', 0), ('middle', 0), ('longer', 0.2),
+			('longest', 0.5), ('tiny', 0), ('late', 0))
 		AS v(view, seconds)
 	\gexec
 	CREATE MATERIALIZED VIEW tiny AS SELECT 1 AS n;
 	CREATE MATERIALIZED VIEW late AS SELECT n FROM tiny;
-	CREATE TABLE mended ();
+	CREATE TABLE not_yet ();
 	CREATE FUNCTION unknown_refresh() RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
-		ASSERT to_regclass('mended') IS NULL;
+		ASSERT to_regclass('not_yet') IS NULL;
 		PERFORM done('unknown');
 	END $$;
 SQL
 configure($node, 'bigbrotr_refresher.max_workers' => 2);
-$offset = start_cycle('short, middle, longer, longest');
+$offset = start_cycle('short, longer, longest');
 wait_for_line($node, 'cycle_completed', $offset);
-is(turns(), 'short middle longer longest',
+is(turns(), 'short longer longest',
 	'where nothing is known, the list is the order');
+is(run_cycle(), 'longest longer short', 'then it is the longest first');
+
+know(
+	'short, middle, longer, longest',
+	short => 1,
+	middle => 20,
+	longer => 300,
+	longest => 4000);
 is(run_cycle(), 'longest longer middle short',
-	'then it is the longest first');
-
-$offset = start_cycle('short, middle, longest, tiny, late');
-wait_for_line($node, 'cycle_completed', $offset);
-like(run_cycle(), qr/^tiny (longest late|late longest) middle short$/,
+	'the history knows which is the longest');
+know(
+	'short, middle, longest, tiny, late',
+	short => 1,
+	middle => 20,
+	longest => 40,
+	tiny => 0.1,
+	late => 50);
+like(run_cycle(), qr/^tiny (late )?longest (late )?middle (late )?short/,
 	'what others wait for counts with them');
+know('short, middle; longest', short => 1, middle => 20, longest => 300);
+is(run_cycle(), 'middle short longest',
+	'behind a barrier even the longest waits');
 
-$offset = start_cycle('short, unknown, longest');
-wait_for_line($node, 'cycle_completed', $offset);
-$node->safe_psql('postgres', 'DROP TABLE mended');
+# It is due, and fails, before it is in a cycle with the others.
+$offset = log_size($node);
+know('short, unknown, longest', short => 1, longest => 300);
+wait_for_line($node, 'cycle_completed refreshed=0 failed=1', $offset);
+$node->safe_psql('postgres', 'DROP TABLE not_yet');
 is(run_cycle(), 'longest unknown short',
 	'what was never refreshed counts as the mean of the others');
 
-# Known from the history alone
-$offset = start_cycle('short, middle, longest');
-wait_for_line($node, 'cycle_completed', $offset);
-$node->restart;
-wait_for_idle();
-is(run_cycle(), 'longest middle short',
-	'the history knows the durations after a restart');
-
-# Barriers come first, and alone there is nothing to gain.
-$offset = start_cycle('short, middle; longest');
-wait_for_line($node, 'cycle_completed', $offset);
-is(turns(), 'middle short longest', 'a barrier holds whatever is longest');
 configure($node, 'bigbrotr_refresher.max_workers' => 1);
+know('short, middle, longest', short => 1, middle => 20, longest => 300);
 is(run_cycle(), 'short middle longest', 'one at a time is in order');
 
 # ---- parallel query -------------------------------------------------------------------
@@ -392,7 +412,7 @@ is(run_cycle(), 'short middle longest', 'one at a time is in order');
 # parallel workers of its own.
 SKIP:
 {
-	my $cores = `getconf _NPROCESSORS_ONLN` || 0;
+	my ($cores) = `getconf _NPROCESSORS_ONLN` =~ /^(\d+)$/ or die 'no cores';
 
 	skip 'needs two to six cores', 2 if $cores < 2 || $cores > 6;
 	configure(
