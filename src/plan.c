@@ -25,6 +25,7 @@
 #include "lib/binaryheap.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -217,10 +218,13 @@ plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
 	item.interval = spec->interval;
 
 	/* What a wildcard adds has the short name if that means the same. */
-	item.label = target_label(spec->name == NULL &&
-							  OidIsValid(item.target.relid) &&
-							  RelnameGetRelid(name) == item.target.relid ?
-							  NULL : schema, name);
+	if (spec->name == NULL && !OidIsValid(item.target.relid))
+		item.label = psprintf("%s.*", quote_identifier(schema));
+	else
+		item.label = target_label(spec->name == NULL &&
+								  OidIsValid(item.target.relid) &&
+								  RelnameGetRelid(name) == item.target.relid ?
+								  NULL : schema, name);
 	item.qualified = target_qualified_name(&item.target);
 
 	key.relid = item.target.relid;

@@ -26,6 +26,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -294,7 +295,7 @@ static HeapTuple
 target_function_in(const char *name, Oid namespace)
 {
 	HeapTuple	tuple;
-	char		prokind;
+	Form_pg_proc proc;
 
 	if (isAnyTempNamespace(namespace))
 		return NULL;
@@ -303,12 +304,17 @@ target_function_in(const char *name, Oid namespace)
 							ObjectIdGetDatum(namespace));
 	if (!HeapTupleIsValid(tuple))
 		return NULL;
-	prokind = ((Form_pg_proc) GETSTRUCT(tuple))->prokind;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+
+	/* A trigger's function cannot be called. */
+	if (proc->prokind == PROKIND_FUNCTION &&
+		proc->prorettype != TRIGGEROID &&
+		proc->prorettype != EVENT_TRIGGEROID)
+		return tuple;
 
 	/* CALL wants the output arguments of a procedure, too; SELECT does not. */
-	if (prokind == PROKIND_FUNCTION ||
-		(prokind == PROKIND_PROCEDURE &&
-		 heap_attisnull(tuple, Anum_pg_proc_proallargtypes, NULL)))
+	if (proc->prokind == PROKIND_PROCEDURE &&
+		heap_attisnull(tuple, Anum_pg_proc_proallargtypes, NULL))
 		return tuple;
 	ReleaseSysCache(tuple);
 	return NULL;
