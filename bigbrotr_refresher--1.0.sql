@@ -3,18 +3,10 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION bigbrotr_refresher" to load this file. \quit
 
--- Whoever owns the schema could replace what is in it.
-DO $$
-BEGIN
-    IF (SELECT n.nspowner OPERATOR(pg_catalog.<>) r.oid
-        FROM pg_catalog.pg_namespace AS n, pg_catalog.pg_roles AS r
-        WHERE n.nspname OPERATOR(pg_catalog.=) 'bigbrotr_refresher'
-        AND r.rolname OPERATOR(pg_catalog.=) current_user) THEN
-        RAISE EXCEPTION 'schema "bigbrotr_refresher" belongs to another role'
-            USING HINT = 'Drop the schema, or change its owner.';
-    END IF;
-END
-$$;
+-- Made here, so that it is the extension's and goes with it; and so that one
+-- that somebody else made, and could change, is refused.
+CREATE SCHEMA bigbrotr_refresher;
+SET LOCAL search_path TO bigbrotr_refresher;
 
 /*
  * A row for each attempt.  It is written in the transaction of the refresh, so

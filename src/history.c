@@ -18,17 +18,22 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -103,9 +108,24 @@ typedef struct HistoryCaller
 {
 	Oid			userid;
 	int			sec_context;
+	int			guc_level;
 } HistoryCaller;
 
-static void history_insert(const HistoryRow *row, const RefreshResult *result);
+/* Something to be done with the table: its arguments and its results */
+typedef struct HistoryCall
+{
+	void		(*action) (struct HistoryCall *call);
+	const HistoryRow *row;
+	const RefreshResult *result;
+	const char *label;
+	HistoryLast *last;
+	bool		found;
+} HistoryCall;
+
+static bool history_protect(HistoryCall *call, const char *label);
+static void history_insert(HistoryCall *call);
+static void history_select(HistoryCall *call);
+static void history_refuse_deferred(void);
 static void history_enter(HistoryCaller *caller);
 static void history_leave(const HistoryCaller *caller);
 static Oid	history_owner(void);
@@ -154,18 +174,49 @@ history_installed(void)
 void
 history_write(const HistoryRow *row, const RefreshResult *result)
 {
+	HistoryCall call = {0};
+
+	call.action = history_insert;
+	call.row = row;
+	call.result = result;
+	if (history_installed())
+		history_protect(&call, row->label);
+}
+
+/*
+ * Read what is last known of a view; false if nothing is, or if there is
+ * trouble with the table, as a WARNING then says.  Needs a transaction.
+ */
+bool
+history_read_last(const char *label, HistoryLast *last)
+{
+	HistoryCall call = {0};
+
+	memset(last, 0, sizeof(HistoryLast));
+	call.action = history_select;
+	call.label = label;
+	call.last = last;
+	return history_installed() && history_protect(&call, label) && call.found;
+}
+
+/*
+ * Do something with the table in a subtransaction; false if that failed, which
+ * is reported.
+ */
+static bool
+history_protect(HistoryCall *call, const char *label)
+{
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-
-	if (!history_installed())
-		return;
+	volatile bool done = false;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		history_insert(row, result);
+		call->action(call);
 		ReleaseCurrentSubTransaction();
+		done = true;
 	}
 	PG_CATCH();
 	{
@@ -178,25 +229,28 @@ history_write(const HistoryRow *row, const RefreshResult *result)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
 				 errmsg_internal("%s", log_event("history_failed",
-												 "view", row->label,
+												 "view", label,
 												 "error", error->message ?
 												 error->message : "", NULL)),
-				 errhint("This attempt is missing in \"" REFRESHER_NAME "." HISTORY_TABLE "\".")));
+				 errhint("The view is refreshed all the same, but \"" REFRESHER_NAME "." HISTORY_TABLE "\" is not complete.")));
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
+	return done;
 }
 
 static void
-history_insert(const HistoryRow *row, const RefreshResult *result)
+history_insert(HistoryCall *call)
 {
 	static Oid	types[HISTORY_COLS] = {
 		TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID,
 		TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID,
 		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID
 	};
+	const HistoryRow *row = call->row;
+	const RefreshResult *result = call->result;
 	const RefreshUsage *usage = &result->usage;
 	const ErrorData *error = result->error;
 	HistoryCaller caller;
@@ -228,6 +282,7 @@ history_insert(const HistoryRow *row, const RefreshResult *result)
 					 row->mark && row->mark[0] ? row->mark : NULL);
 	Assert(col == HISTORY_COLS);
 
+	history_refuse_deferred();
 	history_enter(&caller);
 	if (SPI_execute_plan(history_plan(HISTORY_INSERT, HISTORY_COLS, types),
 						 values, nulls, false, 0) != SPI_OK_INSERT)
@@ -235,49 +290,39 @@ history_insert(const HistoryRow *row, const RefreshResult *result)
 	history_leave(&caller);
 }
 
-/*
- * Read what is last known of a view; false if nothing is.  Needs a
- * transaction.
- */
-bool
-history_read_last(const char *label, HistoryLast *last)
+static void
+history_select(HistoryCall *call)
 {
 	static Oid	types[] = {TEXTOID};
-	Datum		values[1];
+	HistoryLast *last = call->last;
 	HistoryCaller caller;
-	bool		found;
+	Datum		values[1];
 
-	memset(last, 0, sizeof(HistoryLast));
-	if (!history_installed())
-		return false;
-
-	values[0] = CStringGetTextDatum(label);
+	values[0] = CStringGetTextDatum(call->label);
 	history_enter(&caller);
 	if (SPI_execute_plan(history_plan(HISTORY_READ_LAST, 1, types),
 						 values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the history");
-	found = SPI_processed > 0;
-	if (found)
+	call->found = SPI_processed > 0;
+	if (call->found)
 	{
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
 		bool		isnull;
-		Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
-										  SPI_tuptable->tupdesc, 1, &isnull);
+		Datum		value = SPI_getbinval(tuple, desc, 1, &isnull);
 
 		last->failures = isnull ? 0 : DatumGetInt32(value);
 		last->data_as_of = history_get_time(2);
 		last->cycle_start = history_get_time(3);
 		last->schedule_start = history_get_time(4);
-		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-							  5, &isnull);
+		value = SPI_getbinval(tuple, desc, 5, &isnull);
 		if (!isnull)
 			last->duration = DatumGetIntervalP(value)->time;
-		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-							  6, &isnull);
+		value = SPI_getbinval(tuple, desc, 6, &isnull);
 		if (!isnull)
 			strlcpy(last->mark, TextDatumGetCString(value), CHANGE_MARK_SIZE);
 	}
 	history_leave(&caller);
-	return found;
 }
 
 /*
@@ -299,6 +344,7 @@ history_prune_batch(int retention)
 	values[0] = TimestampTzGetDatum(GetCurrentTimestamp() -
 									retention * USECS_PER_SEC);
 	values[1] = Int64GetDatum(HISTORY_BATCH);
+	history_refuse_deferred();
 	history_enter(&caller);
 	if (SPI_execute_plan(history_plan(HISTORY_PRUNE, 2, types),
 						 values, NULL, false, 0) != SPI_OK_DELETE)
@@ -309,7 +355,32 @@ history_prune_batch(int retention)
 }
 
 /*
- * Go on as the table's owner, with a snapshot and connected to SPI.
+ * Raise an ERROR if a trigger of the table could run later than now: then it
+ * would run with other rights than its owner's.
+ */
+static void
+history_refuse_deferred(void)
+{
+	Relation	history = table_open(history_relid, RowExclusiveLock);
+	TriggerDesc *triggers = history->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		if (trigger->tgdeferrable && !trigger->tgisinternal &&
+			trigger->tgenabled != TRIGGER_DISABLED)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("trigger \"%s\" of the history is deferrable",
+							trigger->tgname)));
+	}
+	table_close(history, NoLock);
+}
+
+/*
+ * Go on as the table's owner, with a snapshot and connected to SPI.  Settings
+ * that a trigger changes are put back at the end.
  *
  * After an ERROR in between, the end of the (sub)transaction puts everything
  * back.
@@ -321,6 +392,7 @@ history_enter(HistoryCaller *caller)
 	SetUserIdAndSecContext(history_owner(), caller->sec_context |
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
+	caller->guc_level = NewGUCNestLevel();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
@@ -332,6 +404,7 @@ history_leave(const HistoryCaller *caller)
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "could not disconnect from SPI");
 	PopActiveSnapshot();
+	AtEOXact_GUC(false, caller->guc_level);
 	SetUserIdAndSecContext(caller->userid, caller->sec_context);
 }
 
