@@ -1,0 +1,649 @@
+# shellcheck shell=bash
+#
+# dev/test monitoring: what monitoring/ holds, and the log, with the tools that
+# people have: Debian's prometheus, prometheus-postgres-exporter and pgbadger.
+#
+# A server with BigBrotr's database is scraped by the real parts while views
+# fail, a cycle hangs and the worker goes missing; the series and the alerts
+# are then looked for in Prometheus.  All of it listens on 127.0.0.1 only.
+
+# How long to wait for what is to appear in Prometheus, in seconds.
+MONITORING_PATIENCE=60
+
+BIN=
+EXPORTER_PID=
+EXPORTER_PORT=
+PROMETHEUS_PORT=
+
+test_monitoring() {
+	need_server "$(pg_major)"
+	need_monitoring
+	scratch_make
+	check_rules
+
+	server_tree "$(pg_major)"
+	say "building for $("$PG_CONFIG" --version)"
+	interruptible build_extension
+	BIN=$("$PG_CONFIG" --bindir)
+	say "starting PostgreSQL, the exporter and Prometheus"
+	start_server
+	start_exporter
+	start_prometheus
+
+	check_good_cycle
+	check_failing_view
+	check_dashboard
+	check_cycle_in_hand
+	check_failing_cycle
+	check_recovery
+	check_skipped_views
+	check_metrics
+	check_no_history
+	check_disabled
+	check_missing_worker
+	check_logs
+	check_pgbadger
+	check_standby
+	check_no_exporter
+}
+
+# ---- packages ----------------------------------------------------------
+
+# What a package brings as a service must not run, now or after a reboot.
+POLICY=/usr/sbin/policy-rc.d
+need_monitoring() {
+	local service services=()
+
+	for service in prometheus prometheus-postgres-exporter; do
+		package_installed "$service" || services+=("$service")
+	done
+	[ ${#services[@]} = 0 ] || forbid_services
+	need_packages prometheus prometheus-postgres-exporter pgbadger \
+		libjson-xs-perl curl jq perl
+	for service in "${services[@]}"; do
+		as_root update-rc.d "$service" disable >/dev/null 2>&1 || true
+		[ ! -d /run/systemd/system ] ||
+			as_root systemctl disable --now "$service" >/dev/null 2>&1 || true
+	done
+	allow_services
+}
+
+# An administrator's own policy stands.
+POLICY_IS_OURS=no
+forbid_services() {
+	[ ! -e "$POLICY" ] || return 0
+	on_exit allow_services
+	printf '#!/bin/sh\nexit 101\n' | as_root tee "$POLICY" >/dev/null
+	as_root chmod 755 "$POLICY"
+	POLICY_IS_OURS=yes
+}
+
+allow_services() {
+	[ "$POLICY_IS_OURS" = yes ] || return 0
+	as_root rm -f "$POLICY"
+	POLICY_IS_OURS=no
+}
+
+# ---- what is started -----------------------------------------------------
+
+start_server() {
+	as_user "$BIN/initdb" -D "$SCRATCH/data" -U postgres -A trust -N \
+		--no-locale -E UTF8 >/dev/null
+	configure <<-CONF
+		listen_addresses = ''
+		unix_socket_directories = '$SCRATCH'
+		fsync = off
+		max_worker_processes = 4
+		log_min_messages = warning
+		log_line_prefix = '%m [%p] %q%u@%d '
+		log_destination = 'stderr,csvlog,jsonlog'
+		logging_collector = on
+		log_directory = '$SCRATCH/log'
+		log_filename = 'server.log'
+		timezone = 'UTC'
+		log_timezone = 'UTC'
+		shared_preload_libraries = 'bigbrotr_refresher'
+		bigbrotr_refresher.role = 'refresher'
+		bigbrotr_refresher.databases = ''
+		bigbrotr_refresher.restart_interval = '1h'
+		bigbrotr_refresher.retry_interval = 0
+	CONF
+	control "$SCRATCH/data" start
+	sql -d postgres -c 'CREATE DATABASE bigbrotr'
+	sql -v scale=0.01 -f "$SCRATCH/src/demo/all.sql"
+	sql -c 'CREATE EXTENSION bigbrotr_refresher' \
+		-c 'GRANT pg_monitor TO reader'
+
+	# The worker is let in when all it needs is there.
+	configure <<-CONF
+		bigbrotr_refresher.databases = 'bigbrotr'
+	CONF
+	control "$SCRATCH/data" restart
+}
+
+# Add standard input to postgresql.conf.
+configure() {
+	cat >>"$SCRATCH/data/postgresql.conf"
+}
+
+# control FOLDER ACTION
+control() {
+	as_user "$BIN/pg_ctl" -s -w -D "$1" -l "$SCRATCH/pg_ctl.log" "$2" ||
+		die "the server did not $2: $(tail -n 20 "$SCRATCH/pg_ctl.log")"
+}
+
+sql() {
+	as_user "$BIN/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$SCRATCH" \
+		-U postgres -d bigbrotr "$@"
+}
+
+# parameter NAME VALUE: set it, and have the server read it.
+parameter() {
+	sql -c "ALTER SYSTEM SET bigbrotr_refresher.$1 = $2" \
+		-c 'SELECT pg_reload_conf()' >/dev/null
+}
+
+start_exporter() {
+	EXPORTER_PORT=$(free_port)
+	exporter "$SCRATCH" "$EXPORTER_PORT"
+	EXPORTER_PID=$STARTED
+	await_http "http://127.0.0.1:$EXPORTER_PORT/metrics" "$SCRATCH/exporter.log"
+}
+
+# exporter SOCKETS PORT: start one that serves nothing but our queries, for
+# the server whose sockets are in that folder.
+exporter() {
+	local collector options=()
+
+	# Which collectors there are, and how they are named, differs by version.
+	for collector in $(prometheus-postgres-exporter --help 2>&1 |
+		grep -o -e '--\(\[no-\]\)\?collector\.[a-z_]*\( \|$\)' | sed 's/.*\.//'); do
+		options+=("--no-collector.$collector")
+	done
+	DATA_SOURCE_NAME="host=$1 user=reader dbname=bigbrotr sslmode=disable" \
+		start exporter prometheus-postgres-exporter \
+		--web.listen-address="127.0.0.1:$2" \
+		--extend.query-path="$SCRATCH/src/monitoring/queries.yaml" \
+		--disable-default-metrics --disable-settings-metrics "${options[@]}"
+}
+
+# Alerts are to fire at once here.  Beside them, those of BigBrotr itself.
+start_prometheus() {
+	PROMETHEUS_PORT=$(free_port)
+	sed -e 's/for: .*/for: 1s/' -e 's/, 60)/, 1)/' monitoring/alerts.yml |
+		as_user tee "$SCRATCH/alerts.yml" >/dev/null
+	as_user tee "$SCRATCH/prometheus.yml" >/dev/null <<-YAML
+		global:
+		  scrape_interval: 1s
+		  evaluation_interval: 1s
+		rule_files:
+		  - $SCRATCH/alerts.yml
+		  - $SCRATCH/bigbrotr.yml
+		scrape_configs:
+		  - job_name: refresher
+		    static_configs:
+		      - targets: ["127.0.0.1:$EXPORTER_PORT"]
+	YAML
+	as_user tee "$SCRATCH/bigbrotr.yml" >/dev/null <<-'YAML'
+		groups:
+		  - name: bigbrotr
+		    rules:
+		      - alert: RefresherViewsFailing
+		        expr: service_gauge{service="refresher",name="views_failed"} > 0
+		        for: 1s
+		      - alert: ConsecutiveFailures
+		        expr: service_gauge{name="consecutive_failures"} >= 2
+	YAML
+	start prometheus prometheus --config.file="$SCRATCH/prometheus.yml" \
+		--storage.tsdb.path="$SCRATCH/prometheus" \
+		--web.listen-address="127.0.0.1:$PROMETHEUS_PORT"
+	await_http "http://127.0.0.1:$PROMETHEUS_PORT/-/ready" \
+		"$SCRATCH/prometheus.log"
+}
+
+# start NAME COMMAND...: start it as the unprivileged user, in STARTED put its
+# process id, and end it when the script ends.
+STARTED=
+start() {
+	local pid=$SCRATCH/$1.pid
+
+	rm -f "$pid"
+	# $! may be the shell that starts it.
+	# shellcheck disable=SC2016
+	as_user sh -c 'echo $$ >"$0.new" && mv "$0.new" "$0" && exec "$@"' \
+		"$pid" "${@:2}" >"$SCRATCH/$1.log" 2>&1 </dev/null &
+	await test -e "$pid" || die "$1 did not start"
+	STARTED=$(cat "$pid")
+	on_exit stop "$STARTED"
+}
+
+# stop PID: end what `start` has started, if it still runs.
+STOPPED=' '
+stop() {
+	local i
+
+	[[ $STOPPED != *" $1 "* ]] || return 0
+	STOPPED+="$1 "
+	kill "$1" 2>/dev/null || return 0
+	for ((i = 0; i < 100; i++)); do
+		kill -0 "$1" 2>/dev/null || break
+		sleep 0.1
+	done
+	kill -KILL "$1" 2>/dev/null || true
+}
+
+free_port() {
+	perl -MIO::Socket::INET -e '
+		print IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1")->sockport'
+}
+
+http() {
+	curl -s -S -f --noproxy '*' --max-time 10 "$@"
+}
+
+# await_http URL LOG
+await_http() {
+	await http -o "$SCRATCH/answer" "$1" 2>/dev/null ||
+		die "nothing answers at $1: $(tail -n 20 "$2")"
+}
+
+# await COMMAND...: run it until it succeeds.
+await() {
+	local deadline=$((SECONDS + MONITORING_PATIENCE))
+
+	until "$@"; do
+		[ "$SECONDS" -lt "$deadline" ] || return 1
+		sleep 0.2
+	done
+}
+
+# ---- how results are told ------------------------------------------------
+
+passed() {
+	count 1 0
+	[ ${#VERBOSE[@]} = 0 ] || printf 'ok - %s\n' "$1"
+}
+
+# failed NAME: standard input says more.
+failed() {
+	count 0 1
+	printf 'not ok - %s\n' "$1"
+	sed 's/^/    /'
+}
+
+# holds NAME COMMAND...: it must succeed.
+holds() {
+	local name=$1 output
+
+	shift
+	if output=$("$@" 2>&1); then
+		passed "$name"
+	else
+		failed "$name" <<<"$output"
+	fi
+}
+
+# equals NAME EXPECTED ACTUAL
+equals() {
+	if [ "$2" = "$3" ]; then
+		passed "$1"
+	else
+		failed "$1" < <(printf 'expected: %s\nactual:   %s\n' "$2" "$3")
+	fi
+}
+
+# seen NAME PROMQL: Prometheus must come to have an answer to it.
+seen() {
+	if await has_result "$2" 2>/dev/null; then
+		passed "$1"
+	else
+		failed "$1" < <(
+			echo "no result of: $2"
+			query "$2" 2>&1
+			tail -n 5 "$SCRATCH/exporter.log"
+		)
+	fi
+}
+
+# alert NAME [LABELS]: it must come to fire.
+alert() {
+	seen "$1 fires" "ALERTS{alertname=\"$1\",alertstate=\"firing\"${2:+,$2}}"
+}
+
+# no_alert NAME [LABELS]: it must come to fire no more, nor be about to.
+no_alert() {
+	seen "$1 does not fire" "absent(ALERTS{alertname=\"$1\"${2:+,$2}})"
+}
+
+query() {
+	http -G --data-urlencode "query=$1" \
+		"http://127.0.0.1:$PROMETHEUS_PORT/api/v1/query"
+}
+
+has_result() {
+	query "$1" | jq -e '.data.result | length > 0' >/dev/null
+}
+
+# gauge NAME: PromQL for a gauge of the Python service.
+gauge() {
+	printf 'service_gauge{service="refresher",name="%s"}' "$1"
+}
+
+# ---- the checks ------------------------------------------------------------
+
+check_rules() {
+	holds "alerts.yml is valid" promtool check rules monitoring/alerts.yml
+	holds "each alert fires when it should, and only then" \
+		promtool test rules monitoring/alerts_test.yml
+}
+
+# The first cycle, of all views.
+check_good_cycle() {
+	local name view
+
+	seen "views_total" "$(gauge views_total) == 13"
+	seen "views_refreshed" "$(gauge views_refreshed) == 13"
+	seen "views_failed" "$(gauge views_failed) == 0"
+	seen "a duration of each view" \
+		"count($(gauge duration_.+ | sed 's/name=/name=~/') > 0) == 13"
+	seen "duration_event_stats" "$(gauge duration_event_stats) < 60"
+	seen "last_cycle_timestamp" \
+		"time() - $(gauge last_cycle_timestamp) < 120 > 0"
+	seen "consecutive_failures" "$(gauge consecutive_failures) == 0"
+	seen "cycles_success" \
+		'service_counter_total{service="refresher",name="cycles_success"} == 1'
+	seen "cycles_failed" \
+		'service_counter_total{service="refresher",name="cycles_failed"} == 0'
+	equals "the histogram has BigBrotr's buckets" \
+		'+Inf 1 10 120 1800 30 300 3600 5 60 600' \
+		"$(query 'cycle_duration_seconds_bucket{service="refresher"}' |
+			jq -r '[.data.result[].metric.le] | sort | join(" ")')"
+	seen "the histogram counts" \
+		'cycle_duration_seconds_bucket{service="refresher",le="60"} == 1'
+	seen "the histogram's count and sum" \
+		'cycle_duration_seconds_sum{service="refresher"} > 0 and cycle_duration_seconds_count == 1'
+
+	seen "the worker is there" 'bigbrotr_refresher_worker_up{datname="bigbrotr"} == 1'
+	for name in view_interval_seconds view_consecutive_failures view_degraded \
+		view_last_attempt_timestamp_seconds view_last_attempt_duration_seconds \
+		view_last_success_timestamp_seconds view_last_success_duration_seconds \
+		view_last_success_wal_bytes view_up_to_date_timestamp_seconds \
+		view_data_as_of_timestamp_seconds view_next_due_timestamp_seconds; do
+		seen "bigbrotr_refresher_$name for each view" \
+			"count by (datname) (bigbrotr_refresher_$name) == 13"
+	done
+	seen "write-ahead log was written" \
+		'bigbrotr_refresher_view_last_success_wal_bytes{view="event_stats"} > 0'
+	seen "next_due is an interval later" \
+		'abs(bigbrotr_refresher_view_next_due_timestamp_seconds - bigbrotr_refresher_view_last_success_timestamp_seconds - 86400) < 60'
+	for view in ViewNotRefreshed ViewFailing ViewDegraded WorkerMissing \
+		MetricsMissing Disabled CycleOverruns; do
+		no_alert "BigbrotrRefresher$view"
+	done
+	no_alert RefresherViewsFailing
+}
+
+# A view fails that others read.  What it says has all that a log format
+# might trip over.
+check_failing_view() {
+	sql <<-'SQL'
+		CREATE OR REPLACE FUNCTION relay_metadata_latest_refresh()
+		RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+			RAISE EXCEPTION USING
+				MESSAGE = E'broken "here", say\nwe; a=b \\ c',
+				DETAIL = 'A detail.', HINT = 'A hint.', ERRCODE = '22012';
+		END
+		$$;
+	SQL
+	equals "a cycle with a failing view" '13|12|1|0' \
+		"$(sql -c 'SELECT views, refreshed, failed, skipped FROM bigbrotr_refresher.run(true)')"
+	seen "one view failed" "$(gauge views_failed) == 1"
+	seen "the others were refreshed" "$(gauge views_refreshed) == 12"
+	seen "the cycle was a success all the same" \
+		'service_counter_total{service="refresher",name="cycles_success"} == 2'
+	seen "its failures in a row" \
+		'bigbrotr_refresher_view_consecutive_failures{view="relay_metadata_latest"} == 1'
+	seen "what reads it is degraded" \
+		'count(bigbrotr_refresher_view_degraded == 1) == 3'
+	seen "its data is older than its last attempt" \
+		'bigbrotr_refresher_view_data_as_of_timestamp_seconds{view="relay_stats"} < bigbrotr_refresher_view_last_attempt_timestamp_seconds'
+	seen "the counts of the last cycle" \
+		'bigbrotr_refresher_last_cycle_views{outcome="failed"} == 1'
+	seen "the counts of all cycles" \
+		'bigbrotr_refresher_refreshes_total{outcome="refreshed"} == 25'
+	alert RefresherViewsFailing
+	alert BigbrotrRefresherViewFailing 'view="relay_metadata_latest"'
+	alert BigbrotrRefresherViewDegraded 'view="relay_stats"'
+	no_alert BigbrotrRefresherViewFailing 'view!="relay_metadata_latest"'
+	no_alert BigbrotrRefresherViewDegraded 'view="event_stats"'
+	no_alert ConsecutiveFailures
+}
+
+# Each query of the dashboard has an answer.
+check_dashboard() {
+	local dashboard=monitoring/grafana-dashboard.json expression
+
+	holds "the dashboard is JSON" jq -e '.panels | length > 0' "$dashboard"
+	while IFS= read -r expression; do
+		# shellcheck disable=SC2016
+		seen "the dashboard's ${expression:0:60}..." \
+			"$(sed 's/\$datname/bigbrotr/g; s/\$__range/1h/g' <<<"$expression")"
+	done < <(jq -r '.. | objects | .expr? // empty' "$dashboard")
+}
+
+# Somebody else holds a view: the cycle waits, and what was known of the views
+# is known on.
+check_cycle_in_hand() {
+	local holder
+
+	sql -c 'BEGIN; REFRESH MATERIALIZED VIEW event_stats; SELECT pg_sleep(600)' \
+		>/dev/null 2>&1 &
+	holder=$!
+	holds "a view is held" await held
+	sql -c 'SELECT FROM bigbrotr_refresher.run()'
+	seen "a cycle is running" 'bigbrotr_refresher_cycle_running == 1'
+	seen "in mid-cycle a failure is known on" "$(gauge views_failed) == 1"
+	seen "in mid-cycle the count is that of all views" \
+		"$(gauge views_total) == 13"
+	parameter interval "'1s'"
+	alert BigbrotrRefresherCycleOverruns
+	alert BigbrotrRefresherViewNotRefreshed 'view="event_stats"'
+	parameter interval "'1d'"
+	sql -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()" >/dev/null
+	wait "$holder" 2>/dev/null || true
+	seen "the cycle has ended" 'bigbrotr_refresher_cycle_running == 0'
+	no_alert BigbrotrRefresherCycleOverruns
+	no_alert BigbrotrRefresherViewNotRefreshed
+}
+
+held() {
+	[ "$(sql -c "SELECT count(*) FROM pg_locks
+		WHERE relation = 'event_stats'::regclass AND granted
+		AND mode = 'AccessExclusiveLock'")" = 1 ]
+}
+
+# A cycle in which all fail, and another.
+check_failing_cycle() {
+	parameter views relay_metadata_latest
+	sql -c 'SELECT FROM bigbrotr_refresher.run(true)'
+	sql -c 'SELECT FROM bigbrotr_refresher.run(true)'
+	seen "cycles that failed are counted" \
+		'service_counter_total{service="refresher",name="cycles_failed"} == 2'
+	seen "cycles that failed in a row" "$(gauge consecutive_failures) == 2"
+	seen "the list is the new one" "$(gauge views_total) == 1"
+	alert ConsecutiveFailures
+	sql -c 'ALTER SYSTEM RESET bigbrotr_refresher.views' \
+		-c 'SELECT pg_reload_conf()' >/dev/null
+}
+
+check_recovery() {
+	sql <<-'SQL'
+		CREATE OR REPLACE FUNCTION relay_metadata_latest_refresh()
+		RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+			REFRESH MATERIALIZED VIEW CONCURRENTLY relay_metadata_latest;
+		END
+		$$;
+	SQL
+	equals "a cycle with none failing" '13|13|0|0' \
+		"$(sql -c 'SELECT views, refreshed, failed, skipped FROM bigbrotr_refresher.run(true)')"
+	seen "none fails any more" "$(gauge views_failed) == 0"
+	seen "the row of failed cycles has ended" "$(gauge consecutive_failures) == 0"
+	no_alert RefresherViewsFailing
+	no_alert ConsecutiveFailures
+	no_alert BigbrotrRefresherViewFailing
+	no_alert BigbrotrRefresherViewDegraded
+}
+
+# Nobody asks for these cycles: one that is asked for skips nothing.
+check_skipped_views() {
+	parameter skip_unchanged on
+	parameter interval "'1s'"
+	seen "views are skipped" \
+		'bigbrotr_refresher_refreshes_total{outcome="skipped"} > 0'
+	seen "a skipped view is up to date" \
+		'bigbrotr_refresher_view_up_to_date_timestamp_seconds > bigbrotr_refresher_view_last_success_timestamp_seconds'
+	seen "a skipped view keeps its duration" \
+		"count($(gauge duration_.+ | sed 's/name=/name=~/') > 0) == 13"
+	parameter interval "'1d'"
+	parameter skip_unchanged off
+}
+
+# The names of the old service cannot be changed, ours can.
+check_metrics() {
+	http "http://127.0.0.1:$EXPORTER_PORT/metrics" |
+		as_user tee "$SCRATCH/metrics" >/dev/null
+	equals "promtool has no complaint about our names" '' \
+		"$(promtool check metrics <"$SCRATCH/metrics" 2>&1 | grep '^bigbrotr_')"
+	equals "nothing is served that is not a number" '' \
+		"$(grep -i ' nan$' "$SCRATCH/metrics")"
+	equals "no label is named job" '' "$(grep '[{,]job=' "$SCRATCH/metrics")"
+	holds "the exporter has no error" \
+		grep -qx 'pg_exporter_last_scrape_error 0' "$SCRATCH/metrics"
+	say "a scrape takes $(awk '$1 == "pg_exporter_last_scrape_duration_seconds" \
+		{ printf "%.0f", $2 * 1000 }' "$SCRATCH/metrics") ms," \
+		"and has $(grep -c '^[^#]' "$SCRATCH/metrics") series"
+}
+
+# Without a history the counts are those of the last cycle.
+check_no_history() {
+	parameter history_retention 0
+	seen "without history, no view is told of" \
+		'absent(bigbrotr_refresher_view_last_success_timestamp_seconds)'
+	seen "without history, views_total" "$(gauge views_total) == 13"
+	seen "without history, last_cycle_timestamp" "$(gauge last_cycle_timestamp) > 0"
+	seen "without history, the intervals" \
+		'count(bigbrotr_refresher_view_interval_seconds) == 13'
+	parameter history_retention "'30d'"
+	seen "the history is there again" \
+		'count(bigbrotr_refresher_view_last_success_timestamp_seconds) == 13'
+}
+
+check_disabled() {
+	parameter enabled off
+	alert BigbrotrRefresherDisabled
+	no_alert BigbrotrRefresherWorkerMissing
+	parameter enabled on
+	no_alert BigbrotrRefresherDisabled
+}
+
+# It is to be started again only after an hour.
+check_missing_worker() {
+	sql -c "SELECT pg_terminate_backend(pid) FROM bigbrotr_refresher.status" \
+		>/dev/null
+	seen "the worker is missing" 'bigbrotr_refresher_worker_up == 0'
+	alert BigbrotrRefresherWorkerMissing
+	seen "what it did is still known" "$(gauge views_total) == 13"
+}
+
+# The formats that quote keep the message as the plain one begins it.
+check_logs() {
+	local message
+
+	message='bigbrotr_refresher: view_refresh_failed view=relay_metadata_latest duration=[0-9.]+ sqlstate=22012 error="broken \\"here\\", say\\nwe; a=b \\\\ c"'
+	holds "the plain log" grep -qE "WARNING:  $message\$" \
+		"$SCRATCH/log/server.log"
+	# shellcheck disable=SC2016
+	holds "jsonlog keeps a message whole, and all its lines are JSON" \
+		jq -s -e --arg re "^$message\$" '
+			map(select(.message // "" | test($re))) | length > 0 and
+			all(.error_severity == "WARNING" and .state_code == "22012" and
+				.detail == "A detail." and .hint == "A hint.")' \
+		"$SCRATCH/log/server.json"
+	sql <<-SQL
+		CREATE TABLE log (
+			log_time timestamptz, user_name text, database_name text,
+			process_id integer, connection_from text, session_id text,
+			session_line_num bigint, command_tag text,
+			session_start_time timestamptz, virtual_transaction_id text,
+			transaction_id bigint, error_severity text, sql_state_code text,
+			message text, detail text, hint text, internal_query text,
+			internal_query_pos integer, context text, query text,
+			query_pos integer, location text, application_name text,
+			backend_type text, leader_pid integer, query_id bigint);
+		COPY log FROM '$SCRATCH/log/server.csv' (FORMAT csv);
+	SQL
+	equals "csvlog keeps all our messages whole, just as jsonlog does" \
+		"$(jq -r '.message // "" | select(startswith("bigbrotr_refresher: "))' \
+			"$SCRATCH/log/server.json")" \
+		"$(sql -c "SELECT message FROM log
+			WHERE message LIKE 'bigbrotr_refresher: %'
+			ORDER BY log_time, process_id, session_line_num")"
+}
+
+check_pgbadger() {
+	local format file
+
+	for format in stderr csv jsonlog; do
+		case $format in
+			csv) file=server.csv ;;
+			jsonlog) file=server.json ;;
+			*) file=server.log ;;
+		esac
+		if as_user pgbadger --quiet --disable-hourly --format "$format" \
+			--prefix '%m [%p] %q%u@%d ' --extension json \
+			--outfile "$SCRATCH/pgbadger.$format.json" "$SCRATCH/log/$file" \
+			>"$SCRATCH/pgbadger.log" 2>&1 && [ ! -s "$SCRATCH/pgbadger.log" ]
+		then
+			passed "pgbadger reads $format"
+		else
+			failed "pgbadger reads $format" <"$SCRATCH/pgbadger.log"
+		fi
+		holds "pgbadger has found our lines in $format" \
+			grep -q 'bigbrotr_refresher: view_refresh_failed' \
+			"$SCRATCH/pgbadger.$format.json"
+	done
+}
+
+# A standby has no worker, and none is missing there.
+check_standby() {
+	local port standby
+
+	as_user "$BIN/pg_basebackup" -h "$SCRATCH" -U postgres -c fast \
+		-D "$SCRATCH/standby" -R
+	as_user mkdir "$SCRATCH/s"
+	cat >>"$SCRATCH/standby/postgresql.conf" <<-CONF
+		unix_socket_directories = '$SCRATCH/s'
+		log_directory = '$SCRATCH/s'
+	CONF
+	control "$SCRATCH/standby" start
+	port=$(free_port)
+	exporter "$SCRATCH/s" "$port"
+	standby=$STARTED
+	await_http "http://127.0.0.1:$port/metrics" "$SCRATCH/exporter.log"
+	http "http://127.0.0.1:$port/metrics" |
+		as_user tee "$SCRATCH/metrics" >/dev/null
+	holds "a standby is scraped without error" \
+		grep -qx 'pg_exporter_last_scrape_error 0' "$SCRATCH/metrics"
+	equals "a standby serves none of the series" '' \
+		"$(grep -E '^(service|cycle|bigbrotr)' "$SCRATCH/metrics")"
+	stop "$standby"
+}
+
+check_no_exporter() {
+	stop "$EXPORTER_PID"
+	alert BigbrotrRefresherMetricsMissing
+	no_alert BigbrotrRefresherWorkerMissing
+}
