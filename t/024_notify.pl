@@ -117,8 +117,7 @@ is( $listener->query_safe("SELECT count(*) > 0 FROM work WHERE view = 'one'"),
 	'and its rows are there when it is');
 
 # So are those outside of the worker.
-$node->safe_psql('postgres', "SELECT bigbrotr_refresher.refresh('steps')",
-	on_error_stop => 0);
+$node->psql('postgres', "SELECT bigbrotr_refresher.refresh('broken')");
 $node->safe_psql(
 	'postgres', "BEGIN; SELECT bigbrotr_refresher.refresh('one'); ROLLBACK;
 	BEGIN; SELECT bigbrotr_refresher.refresh('public.one'); COMMIT");
@@ -130,9 +129,9 @@ is(scalar(grep { $_ eq 'one' } @told),
 configure($node, $channel => 'other');
 $node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run(true)');
 is(told_by_now(), '', 'another channel is another channel');
-configure($node, $channel => undef);
+configure($node, $channel => '');
 $node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run(true)');
-is(told_by_now(), '', 'none by default');
+is(told_by_now(), '', 'and with none, there is none');
 my ($code, $stdout, $stderr) = $node->psql('postgres',
 	"ALTER SYSTEM SET $channel = '" . ('x' x 64) . "'");
 like(
