@@ -119,8 +119,8 @@ queue_add_views(Queue *queue, const RefreshPlan *plan,
 			continue;
 		memset(view, 0, sizeof(QueueView));
 		view->planned = i;
-		strlcpy(view->label, item->label, QUEUE_LABEL_SIZE);
-		strlcpy(view->qualified, item->qualified, QUEUE_LABEL_SIZE);
+		strlcpy(view->label, item->label, TARGET_LABEL_SIZE);
+		strlcpy(view->qualified, item->qualified, TARGET_LABEL_SIZE);
 		view->has_schema = item->target.schema != NULL;
 		if (view->has_schema)
 			strlcpy(view->schema, item->target.schema, NAMEDATALEN);

@@ -18,9 +18,6 @@
 #include "plan.h"
 #include "refresh.h"
 
-/* Room for a label: two names of which every byte may be a doubled quote */
-#define QUEUE_LABEL_SIZE	(4 * NAMEDATALEN)
-
 /* What is known of a view of the plan before a cycle, and after it */
 typedef struct QueueInput
 {
@@ -61,8 +58,8 @@ typedef struct QueueView
 {
 	int			planned;		/* its index in the plan */
 	int			number;			/* its turn, from 1 */
-	char		label[QUEUE_LABEL_SIZE];
-	char		qualified[QUEUE_LABEL_SIZE];
+	char		label[TARGET_LABEL_SIZE];
+	char		qualified[TARGET_LABEL_SIZE];
 	bool		has_schema;
 	char		schema[NAMEDATALEN];
 	char		name[NAMEDATALEN];

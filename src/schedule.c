@@ -32,7 +32,7 @@
 /* A view that the plan names */
 typedef struct ScheduleEntry
 {
-	char		label[QUEUE_LABEL_SIZE];	/* the key; must be first */
+	char		label[TARGET_LABEL_SIZE];	/* the key; must be first */
 	HistoryLast last;
 	uint32		note;			/* hash of what was last said of it, or 0 */
 	bool		planned;		/* it is in the plan that is followed */
@@ -57,7 +57,7 @@ schedule_create(void)
 	Schedule   *schedule = palloc(sizeof(Schedule));
 	HASHCTL		control;
 
-	control.keysize = QUEUE_LABEL_SIZE;
+	control.keysize = TARGET_LABEL_SIZE;
 	control.entrysize = sizeof(ScheduleEntry);
 	control.hcxt = CurrentMemoryContext;
 	schedule->entries = hash_create("bigbrotr_refresher schedule", 64,

@@ -268,7 +268,7 @@ status_begin_view(const char *label)
 		if (running[i].pid == 0)
 		{
 			running[i].pid = MyProcPid;
-			strlcpy(running[i].label, label, STATUS_LABEL_SIZE);
+			strlcpy(running[i].label, label, TARGET_LABEL_SIZE);
 			status_my_view = &running[i];
 		}
 	}

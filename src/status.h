@@ -17,9 +17,6 @@
 
 #include "refresh.h"
 
-/* Room for a label: two names of which every byte may be a doubled quote */
-#define STATUS_LABEL_SIZE	(4 * NAMEDATALEN)
-
 /* Room for the worker's search_path; a longer one is not published */
 #define STATUS_PATH_SIZE	1024
 
@@ -42,7 +39,7 @@ typedef enum StatusState
 typedef struct StatusRunning
 {
 	int			pid;			/* 0: this place is free */
-	char		label[STATUS_LABEL_SIZE];
+	char		label[TARGET_LABEL_SIZE];
 } StatusRunning;
 
 /* Counts of views, of one cycle or of all */

@@ -12,6 +12,9 @@
 
 #include "postgres_ext.h"
 
+/* Room for a label: two names of which every byte is a doubled quote */
+#define TARGET_LABEL_SIZE	(4 * NAMEDATALEN + 8)
+
 /* How a target is refreshed */
 typedef enum RefreshMethod
 {

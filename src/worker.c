@@ -153,18 +153,15 @@ bigbrotr_refresher_worker_main(Datum main_arg)
 	{
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
 
 		/* Other backends wait for an idle one that is far behind. */
 		if (catchupInterruptPending)
 			ProcessCatchupInterrupt();
 
 		worker_turn(&state, timed_out);
-		timed_out = worker_sleep(&state);
+
+		/* Whoever waited for a lock meanwhile has reset the latch, too. */
+		timed_out = ConfigReloadPending ? false : worker_sleep(&state);
 	}
 }
 
@@ -290,6 +287,11 @@ worker_turn(WorkerState *state, bool timed_out)
 		TimestampTz next;
 		uint64		run;
 
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
 		if (!refresher_enabled)
 		{
 			state->awaited = DT_NOEND;
