@@ -245,6 +245,9 @@ cycle_end_helpers(void)
 static void
 cycle_terminate_helpers(int code, Datum arg)
 {
+	/* The queue, and what we may wait for in it, will be gone soon. */
+	ConditionVariableCancelSleep();
+
 	for (int i = 0; i < cycle_team.nhelpers; i++)
 		TerminateBackgroundWorker(cycle_team.helpers[i]);
 }

@@ -379,8 +379,8 @@ history_refuse_deferred(void)
 }
 
 /*
- * Go on as the table's owner, with a snapshot and connected to SPI.  Settings
- * that a trigger changes are put back at the end.
+ * Go on as the table's owner, with a safe search_path, a snapshot, and
+ * connected to SPI.  Settings that a trigger changes are put back at the end.
  *
  * After an ERROR in between, the end of the (sub)transaction puts everything
  * back.
@@ -393,6 +393,9 @@ history_enter(HistoryCaller *caller)
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
 	caller->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");

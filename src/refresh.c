@@ -133,6 +133,7 @@ refresh_view(const RefreshRequest *request, RefreshResult *result)
 		if (request->before_commit)
 			request->before_commit(result, request->before_commit_arg);
 		CommitTransactionCommand();
+		result->committed = true;
 		MemoryContextSwitchTo(caller);
 	}
 	PG_CATCH();

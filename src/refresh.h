@@ -41,6 +41,7 @@ typedef struct RefreshResult
 	TimestampTz started_at;
 	int64		duration;		/* in microseconds */
 	RefreshUsage usage;
+	bool		committed;		/* there is no way back */
 	ErrorData  *error;			/* if it failed */
 } RefreshResult;
 

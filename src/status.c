@@ -29,6 +29,9 @@
 #include "settings.h"
 #include "status.h"
 
+/* How long a worker may take to hear that it is enabled, in microseconds */
+#define STATUS_PATIENCE		(10 * USECS_PER_SEC)
+
 /* A database's slot */
 typedef struct StatusSlot
 {
@@ -376,6 +379,7 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 		   int64 *duration)
 {
 	int			number = status_find(database);
+	TimestampTz patience = 0;
 	StatusSlot *slot;
 	uint64		request = 0;
 	int			pid;
@@ -386,6 +390,10 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 				 errmsg("no worker refreshes the views of database \"%s\"",
 						database),
 				 errhint("Add the database to \"" REFRESHER_NAME ".databases\" and restart the server.")));
+	if (wait && status_mine != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a cycle cannot be waited for by a view that is refreshed in one")));
 	slot = &status_shared->slots[number];
 
 	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
@@ -394,6 +402,10 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 	{
 		request = ++slot->requested;
 		SetLatch(slot->latch);
+
+		/* It may not have heard yet that it is enabled. */
+		if (slot->data.state == STATUS_DISABLED)
+			patience = GetCurrentTimestamp() + STATUS_PATIENCE;
 	}
 	LWLockRelease(status_shared->lock);
 	if (request == 0)
@@ -410,6 +422,10 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 		LWLockAcquire(status_shared->lock, LW_SHARED);
 		served = slot->served >= request;
 		disabled = slot->data.state == STATUS_DISABLED;
+		if (!disabled)
+			patience = 0;
+		else if (GetCurrentTimestamp() < patience)
+			disabled = false;
 		stopped = disabled || slot->data.pid != pid;
 		*counts = slot->served_counts;
 		*duration = slot->served_duration;
@@ -421,7 +437,9 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 				return;
 			status_raise_not_running(database, disabled);
 		}
-		ConditionVariableSleep(&slot->served_cv, compat_wait_event());
+		(void) ConditionVariableTimedSleep(&slot->served_cv,
+										   patience != 0 ? 1000 : -1,
+										   compat_wait_event());
 	}
 }
 

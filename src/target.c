@@ -418,7 +418,7 @@ target_explain_missing(RefreshTarget *target)
 		target->sqlerrcode = ERRCODE_UNDEFINED_SCHEMA;
 		target->message = psprintf("schema \"%s\" does not exist",
 								   target->schema);
-		target->hint = "Create it, or correct the list in \"" REFRESHER_NAME ".views\".";
+		target->hint = "Create it, or correct the name.";
 		return;
 	}
 
@@ -430,14 +430,14 @@ target_explain_missing(RefreshTarget *target)
 		target->detail = psprintf("\"%s\" is a %s, and only a materialized view can do without.",
 								  label,
 								  target_relkind_name(target->relkind));
-		target->hint = "Create a function of this name without arguments, or remove the entry from \"" REFRESHER_NAME ".views\".";
+		target->hint = "Create a function of this name without arguments, or correct the name.";
 		return;
 	}
 	target->detail = psprintf("There is no materialized view \"%s\" either.",
 							  label);
 	target->hint = target->schema != NULL ?
-		"Create one of them, or remove the entry from \"" REFRESHER_NAME ".views\"." :
-		"Create one of them in a schema of the worker's search_path, name the schema in \"" REFRESHER_NAME ".views\", or remove the entry from there.";
+		"Create one of them, or correct the name." :
+		"Create one of them in a schema of the search_path, or name the schema that has it.";
 }
 
 static const char *

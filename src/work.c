@@ -43,10 +43,11 @@ typedef struct WorkView
 	QueueOutput output;			/* what is to be told of it at the end */
 } WorkView;
 
-/* For a helper that ends: what it worked on, and the view in hand or -1 */
+/* For a helper that ends: what it worked on, and what it has in hand, if any */
 static Queue *work_shared_queue;
 static LWLock *work_shared_lock;
-static int	work_in_hand = -1;
+static WorkView *work_in_hand;
+static RefreshResult *work_result;
 
 static void work_leave(int code, Datum arg);
 static bool work_goes_on(uint64 generation);
@@ -83,8 +84,15 @@ work_join(Queue *queue, LWLock *lock)
 static void
 work_leave(int code, Datum arg)
 {
-	if (work_in_hand >= 0)
-		queue_abandon(work_shared_queue, work_shared_lock, work_in_hand);
+	/* The queue, and what we may wait for in it, will be gone soon. */
+	ConditionVariableCancelSleep();
+	if (work_in_hand == NULL)
+		return;
+	if (work_result->committed)
+		work_finish(work_in_hand, work_shared_lock, work_result);
+	else
+		queue_abandon(work_shared_queue, work_shared_lock,
+					  work_in_hand->view - work_shared_queue->views);
 }
 
 /*
@@ -154,12 +162,14 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
 	RefreshResult result;
 	WorkView	in_hand = {0};
 
-	work_in_hand = index;
 	view->started_at = GetCurrentTimestamp();
 	status_begin_view(view->label);
 	in_hand.queue = queue;
 	in_hand.view = view;
 	in_hand.output = view->output;
+	result.committed = false;
+	work_result = &result;
+	work_in_hand = &in_hand;
 
 	if (!work_skip(&in_hand, &result))
 	{
@@ -174,7 +184,7 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
 		refresh_view(&request, &result);
 	}
 	work_finish(&in_hand, lock, &result);
-	work_in_hand = -1;
+	work_in_hand = NULL;
 }
 
 /*
@@ -243,6 +253,7 @@ work_skip(WorkView *in_hand, RefreshResult *result)
 		}
 		PopActiveSnapshot();
 		CommitTransactionCommand();
+		result->committed = skip;
 	}
 	PG_CATCH();
 	{

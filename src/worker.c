@@ -35,6 +35,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -214,6 +215,11 @@ worker_plan(WorkerState *state)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, "planning");
 	MemoryContextSwitchTo(state->plan_context);
+	if (!SearchSysCacheExists1(AUTHOID,
+							   ObjectIdGetDatum(GetSessionUserId())))
+		ereport(FATAL,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the role of the worker was dropped")));
 	state->plan = plan_make(refresher_view_list, GetUserId());
 	state->plan_generation = refresher_view_list_generation;
 	MemoryContextSwitchTo(caller);
