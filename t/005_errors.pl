@@ -184,8 +184,16 @@ cmp_ok($_->{duration}, '>=', 0.99, "not before the time ($_->{view})")
   foreach @slow;
 $session->query_safe('COMMIT');
 
+# The time of a view that was quicker must not end another.
+$node->safe_psql(
+	'postgres', q{
+	CREATE FUNCTION unhurried_refresh() RETURNS void
+	LANGUAGE sql AS 'SELECT pg_sleep(1.2)'});
+$log = cycle($node, refresh_timeout => undef, views => 'unhurried');
+is(outcomes($log), 'unhurried', 'it ends with the view that it was for');
+
 # Without timeouts the lock is waited for.
-configure($node, refresh_timeout => undef, views => 'nothing');
+configure($node, views => 'nothing');
 $session->query_safe('BEGIN; LOCK locked_table');
 $offset = log_size($node);
 configure($node, views => 'locked');
