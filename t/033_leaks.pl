@@ -1,0 +1,152 @@
+# Many cycles with helpers leave nothing behind: no memory, no shared memory,
+# no slots, no locks, no files.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Refresher;
+use Test::More;
+
+# Just the slots that are needed, and shared memory that can be counted
+my $node = new_node(
+	'leaks',
+	interval => '1h',
+	views => 'not_there',
+	'bigbrotr_refresher.max_workers' => 3,
+	'bigbrotr_refresher.notify_channel' => 'refreshed',
+	max_worker_processes => 3,
+	max_logical_replication_workers => 0,
+	dynamic_shared_memory_type => 'mmap',
+	temp_buffers => '800kB');
+$node->start;
+$node->safe_psql('postgres', <<'SQL');
+	CREATE EXTENSION bigbrotr_refresher;
+	CREATE MATERIALIZED VIEW base AS SELECT 1 AS n;
+	CREATE MATERIALIZED VIEW plain AS SELECT n FROM base;
+	CREATE MATERIALIZED VIEW concurrent AS SELECT 1 AS n;
+	CREATE UNIQUE INDEX ON concurrent (n);
+	CREATE PROCEDURE procedure_refresh() LANGUAGE plpgsql
+	AS 'BEGIN COMMIT; PERFORM pg_sleep(0.002); END';
+	CREATE FUNCTION function_refresh() RETURNS void LANGUAGE sql
+	AS 'SELECT pg_sleep(0.002)';
+	CREATE FUNCTION broken_refresh() RETURNS void LANGUAGE plpgsql
+	AS 'BEGIN RAISE ''broken''; END';
+	CREATE FUNCTION suicide_refresh() RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE pid = pg_backend_pid()
+			AND backend_type = 'bigbrotr_refresher helper';
+		PERFORM pg_sleep(0.001);
+	END $$;
+SQL
+my $views = 'base, procedure, function, broken; plain, suicide, missing';
+my $offset = log_size($node);
+configure($node, views => $views);
+wait_for_line($node, 'cycle_completed', $offset);
+my $worker = worker_pid($node, 'postgres');
+
+# Run so many cycles, in one session.
+sub run_cycles
+{
+	my ($count) = @_;
+
+	$node->safe_psql('postgres',
+		"DO 'BEGIN
+			FOR n IN 1 .. $count LOOP
+				PERFORM bigbrotr_refresher.run(true);
+			END LOOP;
+		END'");
+	$node->poll_query_until('postgres',
+		"SELECT state = 'idle' AND query LIKE 'next refresh due%'
+		 FROM pg_stat_activity WHERE pid = $worker")
+	  or die 'the worker does not rest';
+	return;
+}
+
+# Bytes that are in use in the memory contexts of the worker
+sub memory
+{
+	my $before = log_size($node);
+
+	$node->safe_psql('postgres',
+		"SELECT pg_log_backend_memory_contexts($worker)");
+	my ($bytes) = wait_for_line($node, 'Grand total: ', $before) =~
+	  /Grand total: .* (\d+) used$/m;
+	return $bytes;
+}
+
+sub files
+{
+	my ($folder) = @_;
+
+	return scalar(() = glob "$folder/*");
+}
+
+my $segments = $node->data_dir . '/pg_dynshmem';
+my $descriptors = "/proc/$worker/fd";
+my $locks = "SELECT count(*) FROM pg_locks WHERE pid = $worker";
+
+run_cycles(30);
+my $memory = memory();
+my $nsegments = files($segments);
+my $ndescriptors = files($descriptors);
+my $nlocks = $node->safe_psql('postgres', $locks);
+
+run_cycles(200);
+cmp_ok(memory() - $memory, '<=', 2000, 'memory is what it was');
+is(files($segments), $nsegments, 'so is dynamic shared memory');
+cmp_ok(files($descriptors), '<=', $ndescriptors + 10, 'open files');
+is($node->safe_psql('postgres', $locks), $nlocks, 'and locks');
+is( $node->safe_psql('postgres',
+		"SELECT count(*) FROM pg_stat_activity
+		 WHERE backend_type = 'bigbrotr_refresher helper'"),
+	0,
+	'there are no helpers');
+is(worker_pid($node, 'postgres'), $worker, 'the worker is the same');
+
+# A segment is there in mid-cycle, so it would have been counted.
+$node->safe_psql('postgres',
+	"CREATE FUNCTION missing_refresh() RETURNS void
+	 LANGUAGE sql AS 'SELECT pg_advisory_xact_lock(1)'");
+my $session = hold($node, 'postgres', 1);
+$node->safe_psql('postgres', 'SELECT bigbrotr_refresher.run()');
+$node->poll_query_until('postgres',
+	"SELECT count(*) = 1 FROM pg_locks
+	 WHERE locktype = 'advisory' AND NOT granted")
+  or die 'no view waits';
+is(files($segments), $nsegments + 1, 'a cycle has one segment');
+$offset = log_size($node);
+$session->quit;
+wait_for_line($node, 'cycle_completed', $offset);
+
+my $log = log_since($node, 0);
+unlike($log, qr/helpers_missing/, 'there was always a slot for each helper');
+cmp_ok(scalar(() = $log =~ /view_refresh_failed view=suicide /g),
+	'>', 20, 'though many were terminated');
+unlike($log, qr/leak|still referenced/i, 'the server found no leak');
+is( $node->safe_psql(
+		'postgres', "SELECT count(*), min(views), max(views)
+		FROM (SELECT count(*) AS views FROM bigbrotr_refresher.history
+			GROUP BY cycle_start HAVING count(*) > 1) AS c"),
+	'232|7|7',
+	'each view was in each cycle once');
+
+# A concurrent refresh makes temporary tables, and the server's caches keep
+# something of each.
+configure($node, 'bigbrotr_refresher.max_workers' => 1);
+$offset = log_size($node);
+configure($node, views => 'concurrent');
+wait_for_line($node, 'cycle_completed', $offset);
+run_cycles(150);
+$memory = memory();
+run_cycles(150);
+cmp_ok(memory() - $memory, '<=', 150 * 2000,
+	'caches do not grow with each refresh');
+
+$node->stop;
+done_testing();
