@@ -26,6 +26,9 @@ WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace ORDER BY p.proname COL
 SELECT name, kind, EXISTS (SELECT FROM member AS m
 		WHERE m.classid = 'pg_class'::regclass AND m.objid = r.oid) AS member
 FROM relation AS r ORDER BY name COLLATE "C";
+SELECT n.nspname, EXISTS (SELECT FROM member AS m
+		WHERE m.classid = 'pg_namespace'::regclass AND m.objid = n.oid) AS member
+FROM pg_namespace AS n WHERE n.nspname = 'bigbrotr_refresher';
 SELECT extversion, extrelocatable, extnamespace::regnamespace
 FROM pg_extension WHERE extname = 'bigbrotr_refresher';
 SELECT superuser, trusted, relocatable, requires

@@ -1,0 +1,283 @@
+# run(): a cycle on request, and what may happen to those who wait for one.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Refresher;
+use Test::More;
+
+my $node = new_node(
+	'run',
+	views => 'first, broken, second @ 2h',
+	interval => '1h',
+	'bigbrotr_refresher.retry_interval' => 0);
+$node->start;
+$node->safe_psql('postgres', 'CREATE DATABASE unserved');
+$node->safe_psql('unserved', 'CREATE EXTENSION bigbrotr_refresher');
+$node->safe_psql(
+	'postgres', q{
+	CREATE EXTENSION bigbrotr_refresher;
+	CREATE FUNCTION first_refresh() RETURNS void LANGUAGE sql AS '';
+	CREATE FUNCTION second_refresh() RETURNS void LANGUAGE sql AS '';
+	CREATE FUNCTION broken_refresh() RETURNS void
+	LANGUAGE sql AS 'SELECT 1 / 0';
+	CREATE FUNCTION held_refresh() RETURNS void
+	LANGUAGE sql AS 'SELECT pg_advisory_xact_lock(1)';
+});
+wait_for_pid($node, 'postgres');
+
+# A session that runs one statement while the test goes on.
+sub start
+{
+	my ($name, $sql, @options) = @_;
+	my %session = (out => '', err => '');
+
+	$session{name} = $name;
+	$session{run} = IPC::Run::start(
+		[
+			$node->config_data('--bindir') . '/psql',
+			'-XAtq', '-v', 'VERBOSITY=verbose', '-d',
+			$node->connstr('postgres') . " application_name=$name", '-c', $sql,
+			@options
+		],
+		'<', '/dev/null', '>', \$session{out}, '2>', \$session{err},
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	return \%session;
+}
+
+# What it said, once it is over.
+sub finish
+{
+	my ($session) = @_;
+
+	$session->{run}->finish;
+	chomp $session->{out};
+	return $session->{out} . $session->{err};
+}
+
+# Wait until so many sessions of that name wait for a cycle.
+sub wait_for_sessions
+{
+	my ($name, $count) = @_;
+
+	$node->poll_query_until('postgres',
+		"SELECT count(*) = $count FROM pg_stat_activity
+		 WHERE application_name = '$name' AND wait_event_type = 'Extension'")
+	  or die "there are not $count sessions that wait";
+	return;
+}
+
+sub pid_of
+{
+	my ($name) = @_;
+
+	return $node->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE application_name = '$name'");
+}
+
+sub run_sql
+{
+	my ($database, $sql) = @_;
+	my ($code, $out, $err) =
+	  $node->psql($database, "\\set VERBOSITY verbose\n$sql");
+
+	return $out . $err;
+}
+
+my $counts = 'SELECT views, refreshed, failed, skipped
+	FROM bigbrotr_refresher.run(true)';
+my $not_running =
+  qr/ERROR:  55000: the worker of database "postgres" is not running\n.*HINT:  The server log says why/;
+my $disabled =
+  qr/ERROR:  55000: the worker of database "postgres" is disabled\n.*HINT:  Set "bigbrotr_refresher.enabled" to "on"/;
+
+# ---- with and without waiting -----------------------------------------------
+
+is($node->safe_psql('postgres', $counts),
+	'3|2|1|0', 'who waits is told the counts of all views');
+is( $node->safe_psql(
+		'postgres', "SELECT duration >= interval '0'
+			AND duration < interval '1 minute'
+		 FROM bigbrotr_refresher.run(wait => true)"),
+	't',
+	'and how long it took');
+my $last = $node->safe_psql('postgres',
+	'SELECT max(cycle_start) FROM bigbrotr_refresher.history');
+is($node->safe_psql('postgres', 'SELECT * FROM bigbrotr_refresher.run()'),
+	'||||', 'who does not wait is told nothing');
+ok( $node->poll_query_until(
+		'postgres',
+		"SELECT count(*) = 3 FROM bigbrotr_refresher.history
+		 WHERE cycle_start > '$last'"),
+	'but a cycle is run');
+is($node->safe_psql('postgres', 'SELECT bigbrotr_refresher.run(NULL) IS NULL'),
+	't', 'null is no answer');
+
+# It counts from there.
+is( $node->safe_psql(
+		'postgres',
+		'SELECT p.view, p.due - h.cycle_start
+		 FROM bigbrotr_refresher.plan() AS p,
+			(SELECT max(cycle_start) AS cycle_start
+			 FROM bigbrotr_refresher.history) AS h
+		 ORDER BY p.position'),
+	"first|01:00:00\nbroken|01:00:00\nsecond|02:00:00",
+	'the schedule goes on from a cycle on request');
+
+# ---- several at once ----------------------------------------------------------
+
+my $lock = hold($node, 'postgres', 1);
+configure($node, views => 'first, held, second');
+wait_for_waiter($node, 'postgres', 1);
+my $offset = log_size($node);
+my @callers = map { start('several', $counts) } 1 .. 3;
+wait_for_sessions('several', 3);
+is($node->safe_psql('postgres', 'SELECT state, refreshing
+		FROM bigbrotr_refresher.status'),
+	'refreshing|{held}', 'while a cycle is running, several ask for one');
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+is(finish($_), '3|3|0|0', 'each of them is told of a whole cycle')
+  foreach (@callers);
+my $log = wait_for_line($node, 'cycle_completed .*\n(.*\n)*.*cycle_completed',
+	$offset);
+my @cycles = cycles("2000-01-01 00:00:00.000 UTC [1] LOG:  "
+	  . "bigbrotr_refresher: cycle_started views=1\n$log");
+is(join(' ', @{ $cycles[1]{views} }),
+	'first held second', 'that started after they had asked');
+is(scalar(@cycles), 2, 'one for all of them');
+
+# ---- cancelled ------------------------------------------------------------------
+
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+my $caller = start('cancelled', $counts);
+my $other = start('patient', $counts);
+wait_for_sessions('cancelled', 1);
+wait_for_sessions('patient', 1);
+wait_for_waiter($node, 'postgres', 1);
+$node->safe_psql('postgres',
+	'SELECT pg_cancel_backend(' . pid_of('cancelled') . ')');
+like(
+	finish($caller),
+	qr/ERROR:  57014: canceling statement due to user request/,
+	'who waits can be cancelled');
+$caller = start('timeout', "SET statement_timeout = '100ms'; $counts");
+like(
+	finish($caller),
+	qr/ERROR:  57014: canceling statement due to statement timeout/,
+	'or have had enough');
+$caller = start('terminated', $counts);
+wait_for_sessions('terminated', 1);
+$node->safe_psql('postgres',
+	'SELECT pg_terminate_backend(' . pid_of('terminated') . ')');
+like(finish($caller), qr/57P01/, 'or be terminated');
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+is(finish($other), '3|3|0|0', 'another one is answered all the same');
+
+# ---- the worker ends -------------------------------------------------------------
+
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+@callers = map { start('left', $counts) } 1 .. 2;
+wait_for_sessions('left', 2);
+wait_for_waiter($node, 'postgres', 1);
+my $pid = worker_pid($node, 'postgres');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+like(finish($_), $not_running, 'who waits for a worker that ends is told so')
+  foreach (@callers);
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+wait_for_pid($node, 'postgres', $pid);
+is($node->safe_psql('postgres', $counts),
+	'3|3|0|0', 'the next worker serves the next one');
+
+# ---- disabled -----------------------------------------------------------------------
+
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+$caller = start('early', $counts);
+wait_for_sessions('early', 1);
+wait_for_waiter($node, 'postgres', 1);
+configure($node, enabled => 'off');
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+like(finish($caller), $disabled,
+	'who waits for a worker that is disabled is told so');
+like(run_sql('postgres', $counts), $disabled, 'who comes later, too');
+like(run_sql('postgres', 'SELECT bigbrotr_refresher.run()'),
+	$disabled, 'also without waiting');
+
+# Whoever asks at once when it is enabled may be faster than the worker.
+$pid = worker_pid($node, 'postgres');
+kill 'STOP', $pid;
+configure($node, enabled => 'on');
+$caller = start('fast', $counts);
+wait_until(
+	'the caller waits or has failed',
+	sub {
+		return $node->safe_psql('postgres',
+			"SELECT count(*) = 0 OR bool_or(wait_event_type = 'Extension')
+			 FROM pg_stat_activity WHERE application_name = 'fast'") eq 't'
+		  && ($caller->{run}->pump_nb || 1);
+	});
+kill 'CONT', $pid;
+is(finish($caller), '3|3|0|0', 'who is faster than a worker that was disabled waits for it');
+
+# The list changes while somebody waits: a whole cycle is one of the new list.
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+$caller = start('changed', $counts);
+wait_for_sessions('changed', 1);
+wait_for_waiter($node, 'postgres', 1);
+configure($node, views => 'held, broken, first, second');
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+is(finish($caller), '4|3|1|0', 'a list that changes meanwhile is run as a whole');
+
+# ---- where it cannot be -------------------------------------------------------------
+
+like(
+	run_sql('unserved', $counts),
+	qr/ERROR:  55000: no worker refreshes the views of database "unserved"\n.*HINT:  Add the database to "bigbrotr_refresher.databases" and restart the server\./,
+	'a database that is not served has no worker to ask');
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE monitor IN ROLE pg_monitor;
+	CREATE ROLE granted IN ROLE pg_monitor;
+	GRANT EXECUTE ON FUNCTION bigbrotr_refresher.run TO granted});
+foreach my $call ('run()', 'run(true)')
+{
+	like(
+		run_sql('postgres',
+			"SET ROLE monitor; SELECT bigbrotr_refresher.$call"),
+		qr/ERROR:  42501: permission denied for function run/,
+		"$call takes a right that monitoring does not have");
+}
+is( $node->safe_psql('postgres', "SET ROLE granted; $counts"),
+	'4|3|1|0', 'who was granted it needs no other');
+
+# A view's own function would wait for itself.
+$node->safe_psql('postgres',
+	'CREATE FUNCTION self_refresh() RETURNS void
+	 LANGUAGE sql AS \'SELECT bigbrotr_refresher.run(true); SELECT\'');
+configure($node,
+	views => 'self, first',
+	'bigbrotr_refresher.refresh_timeout' => '3s');
+my $found = $node->safe_psql('postgres', $counts);
+is($found, '2|1|1|0', 'a function of a view cannot wait for a cycle');
+is( $node->safe_psql(
+		'postgres',
+		"SELECT sqlstate <> '57014' FROM bigbrotr_refresher.history
+		 WHERE view = 'self' ORDER BY id DESC LIMIT 1"),
+	't',
+	'and is told so at once');
+
+# Nobody hangs when the server stops.
+configure($node, views => 'held, first');
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+$caller = start('stop', $counts);
+wait_for_sessions('stop', 1);
+$node->stop('fast');
+like(finish($caller), qr/57P01|55000|server closed the connection/,
+	'a fast shutdown does not wait for those who wait');
+eval { $lock->quit };
+done_testing();
