@@ -23,12 +23,18 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/sysattr.h"
+#include "access/table.h"
 #include "access/transam.h"
+#include "access/xlog.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_rewrite.h"
+#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -38,13 +44,16 @@
 #include "pgstat.h"
 #include "rewrite/rewriteSupport.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "change.h"
+#include "compat.h"
 
 /* Changes whenever marks of the past must not be compared with new ones */
-#define CHANGE_MARK_VERSION 1
+#define CHANGE_MARK_VERSION 2
 
 /* A mark in the making */
 typedef struct ChangeReader
@@ -55,11 +64,16 @@ typedef struct ChangeReader
 	const char *reason;			/* why there is no mark, or NULL */
 } ChangeReader;
 
-/* What is known of a table */
+/*
+ * What is known of a table.  The xmin of a row of a catalog never comes back,
+ * not even if what the row says does.
+ */
 typedef struct ChangeTable
 {
 	Oid			relid;
 	Oid			relfilenode;
+	TransactionId class_xmin;	/* of its row in pg_class */
+	TransactionId inherits_xmin;	/* of that in pg_inherits, for a child */
 	int64		inserted;
 	int64		updated;
 	int64		deleted;
@@ -68,10 +82,16 @@ typedef struct ChangeTable
 static void change_read_server(ChangeReader *reader);
 static void change_read_query(ChangeReader *reader, Oid view);
 static bool change_walk(Node *node, ChangeReader *reader);
+static void change_check_node(ChangeReader *reader, Node *node);
 static bool change_is_foreign(Oid funcid, void *context);
+static void change_check_sort(ChangeReader *reader, Node *node);
+static void change_check_type(ChangeReader *reader, Oid type);
 static void change_read_entry(ChangeReader *reader, RangeTblEntry *entry);
 static void change_read_tables(ChangeReader *reader, Oid relid, bool children);
-static void change_read_table(ChangeReader *reader, Oid relid);
+static void change_read_children(ChangeReader *reader, Oid relid);
+static void change_read_table(ChangeReader *reader, Oid relid,
+							  TransactionId inherits_xmin);
+static void change_append(ChangeReader *reader, const void *data, int size);
 static void change_fail(ChangeReader *reader, const char *reason);
 
 /*
@@ -115,30 +135,41 @@ change_read_mark(Oid relid, char *mark)
 }
 
 /*
- * What holds for all counters: since when they count.
+ * What holds for all counters: which server's they are, and since when they
+ * count.
  *
  * A reset of a table or of the database leaves its time in the database's
  * entry.  After a crash, all is reset, and the time is left with the
- * background writer's counters; they are another server's on a standby.
+ * background writer's counters.  A server that was promoted has a timeline of
+ * its own.
  */
 static void
 change_read_server(ChangeReader *reader)
 {
 	PgStat_StatDBEntry *database;
 	TimestampTz reset = 0;
+	TimeLineID	timeline;
 	int			version = CHANGE_MARK_VERSION;
 
+	if (RecoveryInProgress())
+	{
+		change_fail(reader, "the server is in recovery");
+		return;
+	}
 	if (!pgstat_track_counts)
 		change_fail(reader, "track_counts is off");
 
 	pgstat_clear_snapshot();
-	appendBinaryStringInfo(&reader->data, (char *) &version, sizeof(version));
+	change_append(reader, &version, sizeof(version));
+	change_append(reader, &MyDatabaseId, sizeof(MyDatabaseId));
+	timeline = GetWALInsertionTimeLine();
+	change_append(reader, &timeline, sizeof(timeline));
 	database = pgstat_fetch_stat_dbentry(MyDatabaseId);
 	if (database != NULL)
 		reset = database->stat_reset_timestamp;
-	appendBinaryStringInfo(&reader->data, (char *) &reset, sizeof(reset));
+	change_append(reader, &reset, sizeof(reset));
 	reset = pgstat_fetch_stat_bgwriter()->stat_reset_timestamp;
-	appendBinaryStringInfo(&reader->data, (char *) &reset, sizeof(reset));
+	change_append(reader, &reset, sizeof(reset));
 }
 
 /*
@@ -153,6 +184,7 @@ change_read_query(ChangeReader *reader, Oid view)
 	bool		isnull;
 	char	   *string;
 	uint64		hash;
+	TransactionId xmin;
 
 	check_stack_depth();
 	CHECK_FOR_INTERRUPTS();
@@ -167,11 +199,13 @@ change_read_query(ChangeReader *reader, Oid view)
 							 &isnull);
 	Assert(!isnull);
 	string = TextDatumGetCString(action);
+	xmin = HeapTupleHeaderGetRawXmin(rule->t_data);
 	ReleaseSysCache(rule);
 
 	hash = hash_bytes_extended((unsigned char *) string, strlen(string), 0);
-	appendBinaryStringInfo(&reader->data, (char *) &view, sizeof(view));
-	appendBinaryStringInfo(&reader->data, (char *) &hash, sizeof(hash));
+	change_append(reader, &view, sizeof(view));
+	change_append(reader, &hash, sizeof(hash));
+	change_append(reader, &xmin, sizeof(xmin));
 
 	reader->view = view;
 	(void) change_walk(stringToNode(string), reader);
@@ -201,16 +235,61 @@ change_walk(Node *node, ChangeReader *reader)
 		}
 		foreach(cell, query->rtable)
 			change_read_entry(reader, lfirst_node(RangeTblEntry, cell));
-		return query_tree_walker(query, change_walk, reader, 0);
+		return query_tree_walker(query, change_walk, reader,
+								 QTW_EXAMINE_SORTGROUP);
 	}
+	change_check_node(reader, node);
+	return expression_tree_walker(node, change_walk, reader);
+}
+
+/*
+ * Does this node of an expression rule a mark out?
+ */
+static void
+change_check_node(ChangeReader *reader, Node *node)
+{
+	ListCell   *cell;
 
 	if (check_functions_in_node(node, change_is_foreign, NULL))
 		change_fail(reader, "a function in its query is not the server's own");
-	else if (IsA(node, CoerceToDomain))
-		change_fail(reader, "its query converts to a domain");
-	else if (IsA(node, Var) && ((Var *) node)->varattno == 0)
-		change_fail(reader, "its query refers to a whole row");
-	return expression_tree_walker(node, change_walk, reader);
+	if (compat_depends_on_settings(node))
+		change_fail(reader, "its query has an XML or JSON expression that depends on settings");
+
+	switch (nodeTag(node))
+	{
+		case T_CoerceToDomain:
+			change_fail(reader, "its query converts to a domain");
+			break;
+		case T_Var:
+			if (((Var *) node)->varattno == 0)
+				change_fail(reader, "its query refers to a whole row");
+			else if (((Var *) node)->varattno < 0 &&
+					 ((Var *) node)->varattno != TableOidAttributeNumber)
+				change_fail(reader, "its query refers to a system column");
+			change_check_type(reader, ((Var *) node)->vartype);
+			break;
+		case T_Const:
+			change_check_type(reader, ((Const *) node)->consttype);
+			break;
+		case T_FuncExpr:
+			change_check_type(reader, ((FuncExpr *) node)->funcresulttype);
+			break;
+		case T_RelabelType:
+			change_check_type(reader, ((RelabelType *) node)->resulttype);
+			break;
+		case T_CoerceViaIO:
+			change_check_type(reader, ((CoerceViaIO *) node)->resulttype);
+			break;
+		case T_SortGroupClause:
+			change_check_sort(reader, node);
+			break;
+		case T_SetOperationStmt:
+			foreach(cell, ((SetOperationStmt *) node)->groupClauses)
+				change_check_sort(reader, lfirst(cell));
+			break;
+		default:
+			break;
+	}
 }
 
 /*
@@ -223,6 +302,29 @@ change_is_foreign(Oid funcid, void *context)
 }
 
 /*
+ * Rows are sorted and grouped by operators, too.
+ */
+static void
+change_check_sort(ChangeReader *reader, Node *node)
+{
+	SortGroupClause *clause = castNode(SortGroupClause, node);
+
+	if (clause->eqop >= FirstNormalObjectId ||
+		clause->sortop >= FirstNormalObjectId)
+		change_fail(reader, "an operator in its query is not the server's own");
+}
+
+/*
+ * What a text search configuration does can be altered.
+ */
+static void
+change_check_type(ChangeReader *reader, Oid type)
+{
+	if (type == REGCONFIGOID || type == REGDICTIONARYOID)
+		change_fail(reader, "its query uses a text search configuration");
+}
+
+/*
  * Read an entry of a query's range table.  (Subqueries, functions and the like
  * are walked elsewhere.)
  */
@@ -230,6 +332,9 @@ static void
 change_read_entry(ChangeReader *reader, RangeTblEntry *entry)
 {
 	char		relkind;
+
+	if (!compat_range_table_is_known(entry->rtekind))
+		change_fail(reader, "its query reads what is not known to be unchanged");
 
 	/* The rule's own relation stands there as OLD and NEW. */
 	if (entry->rtekind != RTE_RELATION || entry->relid == reader->view ||
@@ -274,22 +379,46 @@ change_read_entry(ChangeReader *reader, RangeTblEntry *entry)
 static void
 change_read_tables(ChangeReader *reader, Oid relid, bool children)
 {
-	List	   *tables;
-	ListCell   *cell;
+	if (compat_has_virtual_columns(relid))
+		change_fail(reader, "its query reads a table with virtual generated columns");
+	change_read_table(reader, relid, InvalidTransactionId);
+	if (children && has_subclass(relid))
+		change_read_children(reader, relid);
+}
 
-	if (!children || !has_subclass(relid))
+/*
+ * Read the children of a table, and theirs.
+ */
+static void
+change_read_children(ChangeReader *reader, Oid relid)
+{
+	Relation	catalog;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	check_stack_depth();
+	catalog = table_open(InheritsRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_inherits_inhparent, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, InheritsParentIndexId, true, NULL,
+							  1, &key);
+	while (reader->reason == NULL &&
+		   HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		change_read_table(reader, relid);
-		return;
+		Oid			child = ((Form_pg_inherits) GETSTRUCT(tuple))->inhrelid;
+
+		change_read_table(reader, child,
+						  HeapTupleHeaderGetRawXmin(tuple->t_data));
+		if (has_subclass(child))
+			change_read_children(reader, child);
 	}
-	tables = find_all_inheritors(relid, NoLock, NULL);
-	foreach(cell, tables)
-		change_read_table(reader, lfirst_oid(cell));
-	list_free(tables);
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
 }
 
 static void
-change_read_table(ChangeReader *reader, Oid relid)
+change_read_table(ChangeReader *reader, Oid relid, TransactionId inherits_xmin)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	PgStat_StatTabEntry *counters;
@@ -305,10 +434,19 @@ change_read_table(ChangeReader *reader, Oid relid)
 	memset(&table, 0, sizeof(table));
 	table.relid = relid;
 	table.relfilenode = class->relfilenode;
+	table.inherits_xmin = inherits_xmin;
+
+	/* A refresh writes the row of a materialized view, changed or not. */
+	if (class->relkind != RELKIND_MATVIEW)
+		table.class_xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+
 	if (class->relrowsecurity)
 		change_fail(reader, "its query reads a table with row security");
 	else if (class->relkind == RELKIND_FOREIGN_TABLE)
 		change_fail(reader, "its query reads a foreign table");
+	else if (class->relkind != RELKIND_PARTITIONED_TABLE &&
+			 class->relam != HEAP_TABLE_AM_OID)
+		change_fail(reader, "its query reads a table of another access method");
 	ReleaseSysCache(tuple);
 
 	counters = pgstat_fetch_stat_tabentry(relid);
@@ -318,7 +456,33 @@ change_read_table(ChangeReader *reader, Oid relid)
 		table.updated = counters->tuples_updated;
 		table.deleted = counters->tuples_deleted;
 	}
-	appendBinaryStringInfo(&reader->data, (char *) &table, sizeof(table));
+	change_append(reader, &table, sizeof(table));
+}
+
+/*
+ * A number that changes with each refresh of a materialized view that is done
+ * in earnest: REFRESH always writes the view's row in pg_class.
+ */
+uint64
+change_refresh_version(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	uint64		version = 0;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		version = ((uint64) HeapTupleHeaderGetRawXmin(tuple->t_data)) << 32 |
+			((ItemPointerGetBlockNumber(&tuple->t_self) & 0xFFFF) << 16) |
+			ItemPointerGetOffsetNumber(&tuple->t_self);
+		ReleaseSysCache(tuple);
+	}
+	return version;
+}
+
+static void
+change_append(ChangeReader *reader, const void *data, int size)
+{
+	appendBinaryStringInfo(&reader->data, data, size);
 }
 
 /*

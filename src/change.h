@@ -16,5 +16,6 @@
 #define CHANGE_MARK_SIZE	33
 
 extern const char *change_read_mark(Oid relid, char *mark);
+extern uint64 change_refresh_version(Oid relid);
 
 #endif							/* CHANGE_H */

@@ -12,9 +12,14 @@
 #ifndef COMPAT_H
 #define COMPAT_H
 
+#include "access/htup_details.h"
+#include "catalog/pg_attribute.h"
+#include "nodes/parsenodes.h"
+#include "nodes/primnodes.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/bgworker_internals.h"
 #include "utils/guc.h"
+#include "utils/syscache.h"
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000
@@ -50,6 +55,62 @@ compat_guc_free(void *memory)
 	guc_free(memory);
 #else
 	free(memory);
+#endif
+}
+
+/*
+ * Is this an expression whose result depends on settings such as DateStyle,
+ * though its functions do not say so?
+ */
+static inline bool
+compat_depends_on_settings(Node *node)
+{
+#if PG_VERSION_NUM >= 170000
+	if (IsA(node, JsonExpr))
+		return true;
+#endif
+	return IsA(node, XmlExpr) || IsA(node, TableFunc);
+}
+
+/*
+ * Is this a kind of entry of a range table whose rows come from other entries
+ * and from expressions alone, or a relation?
+ */
+static inline bool
+compat_range_table_is_known(RTEKind kind)
+{
+#if PG_VERSION_NUM >= 180000
+	if (kind == RTE_GROUP)
+		return true;
+#endif
+	return kind == RTE_RELATION || kind == RTE_SUBQUERY || kind == RTE_JOIN ||
+		kind == RTE_FUNCTION || kind == RTE_VALUES || kind == RTE_CTE ||
+		kind == RTE_RESULT;
+}
+
+/*
+ * Has this table columns that are computed when they are read?
+ */
+static inline bool
+compat_has_virtual_columns(Oid relid)
+{
+#if PG_VERSION_NUM >= 180000
+	for (AttrNumber number = 1;; number++)
+	{
+		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
+											Int16GetDatum(number));
+		bool		found;
+
+		if (!HeapTupleIsValid(tuple))
+			return false;
+		found = ((Form_pg_attribute) GETSTRUCT(tuple))->attgenerated ==
+			ATTRIBUTE_GENERATED_VIRTUAL;
+		ReleaseSysCache(tuple);
+		if (found)
+			return true;
+	}
+#else
+	return false;
 #endif
 }
 

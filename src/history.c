@@ -54,7 +54,8 @@ typedef enum HistoryStatement
 {
 	HISTORY_INSERT,
 	HISTORY_READ_LAST,
-	HISTORY_PRUNE
+	HISTORY_PRUNE,
+	HISTORY_FORGET_MARKS
 } HistoryStatement;
 
 static const char *const history_sql[] = {
@@ -95,6 +96,10 @@ static const char *const history_sql[] = {
 	" AND NOT EXISTS (SELECT FROM keep AS k"
 	" WHERE k.id OPERATOR(pg_catalog.=) h.id)"
 	" LIMIT $2))",
+
+	[HISTORY_FORGET_MARKS] =
+	"UPDATE bigbrotr_refresher.history SET change_mark = NULL"
+	" WHERE change_mark IS NOT NULL",
 };
 
 static SPIPlanPtr history_plans[lengthof(history_sql)];
@@ -352,6 +357,25 @@ history_prune_batch(int retention)
 	full = SPI_processed == HISTORY_BATCH;
 	history_leave(&caller);
 	return full;
+}
+
+/*
+ * Forget all marks of what views read, for they cannot be compared any more.
+ * Needs a transaction.
+ */
+void
+history_forget_marks(void)
+{
+	HistoryCaller caller;
+
+	if (!history_installed())
+		return;
+	history_refuse_deferred();
+	history_enter(&caller);
+	if (SPI_execute_plan(history_plan(HISTORY_FORGET_MARKS, 0, NULL),
+						 NULL, NULL, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not update the history");
+	history_leave(&caller);
 }
 
 /*

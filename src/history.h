@@ -43,5 +43,6 @@ extern bool history_installed(void);
 extern void history_write(const HistoryRow *row, const RefreshResult *result);
 extern bool history_read_last(const char *label, HistoryLast *last);
 extern bool history_prune_batch(int retention);
+extern void history_forget_marks(void);
 
 #endif							/* HISTORY_H */

@@ -195,6 +195,20 @@ schedule_record(Schedule *schedule, const RefreshPlan *plan,
 }
 
 /*
+ * Forget all marks of what views read.
+ */
+void
+schedule_forget_marks(Schedule *schedule)
+{
+	HASH_SEQ_STATUS scan;
+	ScheduleEntry *entry;
+
+	hash_seq_init(&scan, schedule->entries);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		entry->last.mark[0] = '\0';
+}
+
+/*
  * When a view is due of which this is the last that is known, by its interval
  * in seconds (0: the default); DT_NOBEGIN if it was never in a cycle.
  */

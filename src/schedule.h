@@ -28,6 +28,7 @@ extern int	schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
 							  QueueInput *views);
 extern void schedule_record(Schedule *schedule, const RefreshPlan *plan,
 							TimestampTz start, const QueueInput *views);
+extern void schedule_forget_marks(Schedule *schedule);
 extern TimestampTz schedule_due(const HistoryLast *last, int interval);
 
 #endif							/* SCHEDULE_H */

@@ -20,6 +20,7 @@
 #include "access/xact.h"
 #include "commands/async.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
@@ -41,6 +42,7 @@ typedef struct WorkView
 	Queue	   *queue;
 	const QueueView *view;
 	QueueOutput output;			/* what is to be told of it at the end */
+	uint64		version;		/* of its last refresh, when the mark was read */
 } WorkView;
 
 /* For a helper that ends: what it worked on, and what it has in hand, if any */
@@ -241,6 +243,7 @@ work_skip(WorkView *in_hand, RefreshResult *result)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		if (change_read_mark(in_hand->view->relid, mark) != NULL)
 			mark[0] = '\0';
+		in_hand->version = change_refresh_version(in_hand->view->relid);
 		skip = mark[0] != '\0' && !in_hand->queue->forced &&
 			before->failures == 0 && strcmp(mark, before->mark) == 0;
 		if (skip)
@@ -263,6 +266,7 @@ work_skip(WorkView *in_hand, RefreshResult *result)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
+	pgstat_report_stat(false);
 	return skip;
 }
 
@@ -308,6 +312,10 @@ work_before_commit(const RefreshResult *result, void *arg)
 	WorkView   *in_hand = arg;
 
 	in_hand->output.failures = 0;
+
+	/* Its function may have returned without a refresh. */
+	if (in_hand->version == change_refresh_version(in_hand->view->relid))
+		in_hand->output.mark[0] = '\0';
 	work_set_data_as_of(in_hand, result);
 	work_keep(in_hand, result);
 	if (refresher_notify_channel[0])

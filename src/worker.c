@@ -32,6 +32,7 @@
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -61,6 +62,9 @@
 /* ... and not more than so many batches between two cycles */
 #define WORKER_PRUNE_BATCHES 20
 
+/* How large the server's caches may grow, in bytes */
+#define WORKER_MAX_CACHES	(16 * 1024 * 1024)
+
 /* What the worker knows from one turn of its loop to the next */
 typedef struct WorkerState
 {
@@ -83,7 +87,11 @@ static void worker_turn(WorkerState *state, bool timed_out);
 static void worker_cycle(WorkerState *state, TimestampTz start,
 						 TimestampTz now, uint64 run);
 static void worker_prune(WorkerState *state, TimestampTz now);
+static void worker_watch_counts(WorkerState *state);
+static bool worker_forget_marks(void);
 static bool worker_prune_batch(void);
+static bool worker_attempt(bool (*action) (void));
+static void worker_trim_caches(void);
 static void worker_publish_search_path(void);
 static void worker_check_history(WorkerState *state);
 static bool worker_sleep(WorkerState *state);
@@ -149,6 +157,7 @@ bigbrotr_refresher_worker_main(Datum main_arg)
 	state.awaited = DT_NOEND;
 	worker_plan(&state);
 	worker_report_start(&state);
+	worker_watch_counts(&state);
 
 	for (;;)
 	{
@@ -212,6 +221,7 @@ worker_plan(WorkerState *state)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	worker_trim_caches();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, "planning");
 	MemoryContextSwitchTo(state->plan_context);
@@ -226,6 +236,7 @@ worker_plan(WorkerState *state)
 	schedule_follow(state->schedule, state->plan,
 					elsewhere != state->elsewhere);
 	state->elsewhere = elsewhere;
+	MemoryContextSwitchTo(CurTransactionContext);
 	worker_publish_search_path();
 	worker_check_history(state);
 	PopActiveSnapshot();
@@ -233,6 +244,20 @@ worker_plan(WorkerState *state)
 	MemoryContextSwitchTo(caller);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Empty the server's caches if they have grown large.
+ *
+ * Each REFRESH CONCURRENTLY leaves entries for its temporary table behind.  A
+ * session of a client ends at some time; this one does not.  Needs a
+ * transaction.
+ */
+static void
+worker_trim_caches(void)
+{
+	if (MemoryContextMemAllocated(CacheMemoryContext, true) > WORKER_MAX_CACHES)
+		InvalidateSystemCaches();
 }
 
 /*
@@ -297,6 +322,7 @@ worker_turn(WorkerState *state, bool timed_out)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			worker_watch_counts(state);
 		}
 		if (!refresher_enabled)
 		{
@@ -386,7 +412,8 @@ worker_prune(WorkerState *state, TimestampTz now)
 		return;
 	state->last_prune = now;
 	pgstat_report_activity(STATE_RUNNING, "pruning history");
-	for (int i = 0; i < WORKER_PRUNE_BATCHES && worker_prune_batch(); i++)
+	for (int i = 0;
+		 i < WORKER_PRUNE_BATCHES && worker_attempt(worker_prune_batch); i++)
 	{
 		/* After the last, the rest is left to the next cycle. */
 		if (i == WORKER_PRUNE_BATCHES - 1)
@@ -398,24 +425,51 @@ worker_prune(WorkerState *state, TimestampTz now)
 }
 
 /*
- * Prune one batch; true if there may be more.  Trouble with the table is
- * reported and tried again another time.
+ * Changes that are not counted cannot be seen later: while track_counts is
+ * off, forget what the views read.
  */
+static void
+worker_watch_counts(WorkerState *state)
+{
+	if (pgstat_track_counts)
+		return;
+	schedule_forget_marks(state->schedule);
+	(void) worker_attempt(worker_forget_marks);
+}
+
+static bool
+worker_forget_marks(void)
+{
+	history_forget_marks();
+	return true;
+}
+
 static bool
 worker_prune_batch(void)
 {
+	return history_prune_batch(refresher_history_retention);
+}
+
+/*
+ * Do something with the history in a transaction of its own, and return what
+ * that returns.  Trouble with the table is reported, and returns false.
+ */
+static bool
+worker_attempt(bool (*action) (void))
+{
 	MemoryContext caller = CurrentMemoryContext;
-	volatile bool more = false;
+	volatile bool result = false;
 
 	PG_TRY();
 	{
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
-		more = history_prune_batch(refresher_history_retention);
+		result = action();
 		CommitTransactionCommand();
 	}
 	PG_CATCH();
 	{
+		result = false;
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(caller);
 		EmitErrorReport();
@@ -425,7 +479,7 @@ worker_prune_batch(void)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
-	return more;
+	return result;
 }
 
 /*
