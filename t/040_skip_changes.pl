@@ -1,0 +1,739 @@
+# skip_unchanged, one kind of change after the other: a view is refreshed in
+# the next cycle when something that it reads has changed, and skipped when
+# nothing has.
+#
+# Each case is a schema of its own.  All cases take their steps together: while
+# the worker is disabled, the next step of each is made; then the worker runs a
+# cycle; then its outcome is looked at, and each view is compared with what its
+# query returns now.  Every step is also a test that nothing else did matter:
+# a case without a step in a round is to be skipped.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Refresher;
+use Test::More;
+
+my $node = new_node(
+	'skip_changes',
+	enabled => 'off',
+	views => 'nothing',
+	interval => '1s',
+	'bigbrotr_refresher.skip_unchanged' => 'on',
+	max_prepared_transactions => 10,
+	'bigbrotr_refresher.retry_interval' => 0);
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION bigbrotr_refresher');
+
+my $major = $node->safe_psql('postgres',
+	"SELECT current_setting('server_version_num')::int / 10000");
+
+# ---- the cases -----------------------------------------------------------
+
+# A name, what there is at first, and the steps: what is done, as SQL in the
+# case's schema or as code, and what the next cycle makes of the view "v" (or of
+# another one that is named): 'refreshed', 'skipped', or 'any' where a
+# refresh is needless but harmless.
+
+my $plain = q{
+	CREATE TABLE t (id int PRIMARY KEY, a text, unused int);
+	INSERT INTO t SELECT g, 'a' || g, g FROM generate_series(1, 9) AS g;
+	CREATE MATERIALIZED VIEW v AS SELECT id, a FROM t;
+};
+
+my $partitioned = q{
+	CREATE TABLE t (id int, a text, unused int) PARTITION BY RANGE (id);
+	CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10);
+	CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (10) TO (20)
+		PARTITION BY LIST (id);
+	CREATE TABLE t21 PARTITION OF t2 FOR VALUES IN (11, 12);
+	CREATE TABLE t22 PARTITION OF t2 DEFAULT;
+	CREATE TABLE t3 (id int, a text, unused int);
+	INSERT INTO t VALUES (1, 'a'), (2, 'b'), (11, 'c'), (15, 'd');
+	INSERT INTO t3 VALUES (21, 'e');
+	CREATE MATERIALIZED VIEW v AS SELECT id, a FROM t;
+};
+
+my $inherited = q{
+	CREATE TABLE t (id int, a text);
+	CREATE TABLE c1 () INHERITS (t);
+	CREATE TABLE c2 (id int, a text);
+	INSERT INTO t VALUES (1, 'a');
+	INSERT INTO c1 VALUES (2, 'b');
+	INSERT INTO c2 VALUES (3, 'c');
+	CREATE MATERIALIZED VIEW v AS SELECT id, a FROM t;
+};
+
+my $middle = q{
+	CREATE TABLE t (id int, a text);
+	INSERT INTO t VALUES (1, 'a'), (2, 'b');
+	CREATE VIEW w1 AS SELECT id, a FROM t;
+	CREATE VIEW w2 AS SELECT id, a FROM w1;
+	CREATE MATERIALIZED VIEW v AS SELECT id, a FROM w2;
+};
+
+my $chain = q{
+	CREATE TABLE t (id int);
+	INSERT INTO t VALUES (1), (2), (3);
+	CREATE MATERIALIZED VIEW m AS SELECT DISTINCT id FROM t;
+	CREATE VIEW w AS SELECT id FROM m;
+	CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n, max(id) FROM w;
+};
+
+# Sessions that last longer than a step
+my %session;
+
+sub in_session
+{
+	my ($name, $sql) = @_;
+
+	return sub {
+		my ($schema) = @_;
+
+		$session{$name} //= $node->background_psql('postgres');
+		$session{$name}->query_safe("SET search_path = $schema");
+		$session{$name}->query_safe($sql);
+
+		# Not in a transaction, for else there is nothing to flush.
+		$session{$name}->query_safe('SELECT pg_stat_force_next_flush()');
+	};
+}
+
+my @cases = (
+	# DML
+	[ insert => $plain, [ q{INSERT INTO t VALUES (10)}, 'refreshed' ] ],
+	[
+		update => $plain,
+		[ q{UPDATE t SET a = 'new' WHERE id = 3}, 'refreshed' ],
+		[ q{UPDATE t SET a = 'new' WHERE id = 30}, 'skipped' ],
+		[ q{UPDATE t SET a = a WHERE id = 3}, 'any' ]
+	],
+	[
+		delete => $plain,
+		[ q{DELETE FROM t WHERE id = 3}, 'refreshed' ],
+		[ q{DELETE FROM t WHERE id = 3}, 'skipped' ],
+		[ q{DELETE FROM t}, 'refreshed' ]
+	],
+	[
+		put_back => $plain,
+		[
+			q{BEGIN; DELETE FROM t WHERE id = 3;
+			INSERT INTO t VALUES (3, 'other'); COMMIT}, 'refreshed'
+		]
+	],
+	[ copy => $plain, [ "COPY t FROM STDIN;\n10\tx\t1\n\\.\n", 'refreshed' ] ],
+	[
+		copy_freeze => $plain,
+		[
+			"BEGIN;\nTRUNCATE t;\nCOPY t FROM STDIN (FREEZE);\n"
+			  . "10\tx\t1\n\\.\nCOMMIT;\n",
+			'refreshed'
+		]
+	],
+	[
+		merge => $plain,
+		[
+			q{MERGE INTO t USING (VALUES (1), (10)) AS s (id) ON t.id = s.id
+			WHEN MATCHED THEN DELETE
+			WHEN NOT MATCHED THEN INSERT VALUES (s.id)}, 'refreshed'
+		],
+		[
+			q{MERGE INTO t USING (VALUES (2)) AS s (id) ON t.id = s.id
+			WHEN MATCHED THEN UPDATE SET a = 'merged'}, 'refreshed'
+		],
+		[
+			q{MERGE INTO t USING (VALUES (2)) AS s (id) ON t.id = s.id
+			WHEN MATCHED THEN DO NOTHING}, 'skipped'
+		]
+	],
+	[
+		upsert => $plain,
+		[
+			q{INSERT INTO t VALUES (1, 'x') ON CONFLICT (id)
+			DO UPDATE SET a = excluded.a}, 'refreshed'
+		],
+		[
+			q{INSERT INTO t VALUES (1, 'x') ON CONFLICT DO NOTHING}, 'skipped'
+		]
+	],
+	[
+		toast => q{
+			CREATE TABLE t (id int, a text);
+			ALTER TABLE t ALTER a SET STORAGE EXTERNAL;
+			INSERT INTO t VALUES (1, repeat('x', 10000));
+			CREATE MATERIALIZED VIEW v AS SELECT id, a FROM t;
+		},
+		[ q{UPDATE t SET a = repeat('y', 10000)}, 'refreshed' ]
+	],
+	[
+		trigger => q{
+			CREATE TABLE s (id int);
+			CREATE TABLE t (id int);
+			CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql
+			SET search_path = trigger
+			AS 'BEGIN INSERT INTO t VALUES (new.id); RETURN NULL; END';
+			CREATE TRIGGER f AFTER INSERT ON s FOR EACH ROW EXECUTE FUNCTION f();
+			CREATE MATERIALIZED VIEW v AS SELECT id FROM t;
+		},
+		[ q{INSERT INTO s VALUES (1)}, 'refreshed' ]
+	],
+	[
+		cascade => q{
+			CREATE TABLE p (id int PRIMARY KEY);
+			CREATE TABLE t (id int REFERENCES p ON DELETE CASCADE);
+			INSERT INTO p VALUES (1), (2);
+			INSERT INTO t VALUES (1);
+			CREATE MATERIALIZED VIEW v AS SELECT id FROM t;
+		},
+		[ q{DELETE FROM p WHERE id = 2}, 'skipped' ],
+		[ q{DELETE FROM p WHERE id = 1}, 'refreshed' ]
+	],
+	[
+		referenced => q{
+			CREATE TABLE t (id int PRIMARY KEY);
+			CREATE TABLE r (id int REFERENCES t);
+			INSERT INTO t VALUES (1), (2);
+			CREATE MATERIALIZED VIEW v AS SELECT id FROM t;
+		},
+		[ q{INSERT INTO r VALUES (1)}, 'skipped' ]
+	],
+	[
+		unlogged => q{
+			CREATE UNLOGGED TABLE t (id int);
+			CREATE MATERIALIZED VIEW v AS SELECT id FROM t;
+		},
+		[ q{INSERT INTO t VALUES (1)}, 'refreshed' ],
+		[ q{ALTER TABLE t SET LOGGED}, 'refreshed' ]
+	],
+	[
+		commits => $plain
+		  . q{CREATE PROCEDURE p() LANGUAGE plpgsql AS $$
+			BEGIN
+				INSERT INTO commits.t VALUES (10);
+				COMMIT;
+				INSERT INTO commits.t VALUES (11);
+				ROLLBACK;
+			END $$;},
+		[ q{CALL p()}, 'refreshed' ]
+	],
+
+	# Transactions that end otherwise
+	[
+		rollback => $plain,
+		[ q{BEGIN; INSERT INTO t VALUES (10); ROLLBACK}, 'any' ],
+		[ q{BEGIN; TRUNCATE t; ROLLBACK}, 'any' ]
+	],
+	[
+		savepoint => $plain,
+		[
+			q{BEGIN; SAVEPOINT s; DELETE FROM t; ROLLBACK TO s; COMMIT}, 'any'
+		],
+		[
+			q{BEGIN; INSERT INTO t VALUES (10); SAVEPOINT s; DELETE FROM t;
+			ROLLBACK TO s; COMMIT}, 'refreshed'
+		],
+		[
+			q{BEGIN; INSERT INTO t VALUES (11); SAVEPOINT s; TRUNCATE t;
+			ROLLBACK TO s; COMMIT}, 'refreshed'
+		],
+		[
+			q{BEGIN; SAVEPOINT s; INSERT INTO t VALUES (12); RELEASE s; COMMIT},
+			'refreshed'
+		],
+		[
+			q{BEGIN; INSERT INTO t VALUES (13); SAVEPOINT s; TRUNCATE t;
+			RELEASE s; COMMIT}, 'refreshed'
+		]
+	],
+	[
+		two_phase => $plain,
+		[
+			q{BEGIN; INSERT INTO t VALUES (10); PREPARE TRANSACTION 'one'},
+			'skipped'
+		],
+		[ q{COMMIT PREPARED 'one'}, 'refreshed' ],
+		[
+			q{BEGIN; TRUNCATE t; PREPARE TRANSACTION 'two';
+			ROLLBACK PREPARED 'two'}, 'any'
+		],
+		[
+			q{BEGIN; DELETE FROM t WHERE id = 1; PREPARE TRANSACTION 'three'},
+			'skipped'
+		],
+		[ q{COMMIT PREPARED 'three'}, 'refreshed' ]
+	],
+	[
+		long => $plain,
+		[ in_session('long', 'BEGIN; INSERT INTO t VALUES (10)'), 'skipped' ],
+		[ q{INSERT INTO t VALUES (11)}, 'refreshed' ],
+		[ in_session('long', 'COMMIT'), 'refreshed' ]
+	],
+
+	# The file
+	[
+		truncate => $plain,
+		[ q{TRUNCATE t}, 'refreshed' ],
+		[
+			q{BEGIN; INSERT INTO t VALUES (1); TRUNCATE t; COMMIT},
+			'refreshed'
+		],
+		[
+			q{BEGIN; TRUNCATE t; INSERT INTO t VALUES (2); COMMIT},
+			'refreshed'
+		]
+	],
+	[
+		rewrite => $plain,
+		[ q{ALTER TABLE t ALTER unused TYPE bigint}, 'refreshed' ],
+		[
+			q{ALTER TABLE t ADD x double precision DEFAULT random()},
+			'refreshed'
+		],
+		[ q{ALTER TABLE t SET UNLOGGED}, 'refreshed' ]
+	],
+	[ cluster => $plain, [ q{CLUSTER t USING t_pkey}, 'refreshed' ] ],
+	[ vacuum_full => $plain, [ q{VACUUM FULL t}, 'refreshed' ] ],
+	[
+		maintained => $plain . q{DELETE FROM t WHERE id > 5;},
+		[ q{VACUUM t}, 'skipped' ],
+		[ q{ANALYZE t}, 'skipped' ],
+		[ q{VACUUM (ANALYZE, FREEZE) t}, 'skipped' ],
+		[ q{REINDEX TABLE t}, 'skipped' ],
+		[ q{VACUUM (ANALYZE) v}, 'skipped' ]
+	],
+	[
+		locked => $plain,
+		[ q{BEGIN; LOCK TABLE t; COMMIT}, 'skipped' ],
+		[ q{SELECT id FROM t FOR UPDATE}, 'skipped' ],
+		[ q{SELECT count(*) FROM t}, 'skipped' ],
+		[ in_session('locked', 'BEGIN; LOCK TABLE t IN EXCLUSIVE MODE'), 'skipped' ],
+		[ in_session('locked', 'COMMIT'), 'skipped' ]
+	],
+	[
+		altered => $plain,
+		[ q{ALTER TABLE t ADD x int DEFAULT 7}, 'any' ],
+		[ q{ALTER TABLE t RENAME a TO b}, 'any' ],
+		[ q{ALTER TABLE t RENAME TO u}, 'any' ],
+		[ q{ALTER TABLE u DROP unused}, 'any' ],
+		[ q{CREATE TABLE t (id int); INSERT INTO t VALUES (1)}, 'skipped' ],
+		[ q{INSERT INTO u VALUES (10)}, 'refreshed' ]
+	],
+	[
+		elsewhere => $plain . q{CREATE TABLE u (id int);},
+		[ q{INSERT INTO u VALUES (1)}, 'skipped' ],
+		[ q{DROP TABLE u}, 'skipped' ]
+	],
+
+	# Partitions
+	[
+		partition_rows => $partitioned,
+		[ q{INSERT INTO t VALUES (3)}, 'refreshed' ],
+		[ q{INSERT INTO t21 VALUES (12)}, 'refreshed' ],
+		[ q{DELETE FROM t WHERE id = 15}, 'refreshed' ],
+		[ q{UPDATE t SET id = 16 WHERE id = 1}, 'refreshed' ],
+		[ q{INSERT INTO t3 VALUES (22)}, 'skipped' ]
+	],
+	[ partition_truncated => $partitioned, [ q{TRUNCATE t21}, 'refreshed' ] ],
+	[
+		partition_attached => $partitioned,
+		[
+			q{ALTER TABLE t ATTACH PARTITION t3 FOR VALUES FROM (20) TO (30)},
+			'refreshed'
+		],
+		[ q{UPDATE t SET a = 'new' WHERE id = 21}, 'refreshed' ],
+		[ q{ALTER TABLE t DETACH PARTITION t3}, 'refreshed' ],
+		[ q{UPDATE t3 SET a = 'newer'}, 'skipped' ]
+	],
+	[
+		partition_detached => $partitioned,
+		[ q{ALTER TABLE t DETACH PARTITION t1 CONCURRENTLY}, 'refreshed' ],
+		[ q{ALTER TABLE t2 DETACH PARTITION t21}, 'refreshed' ],
+		[ q{ALTER TABLE t2 DETACH PARTITION t22}, 'refreshed' ]
+	],
+	[ partition_dropped => $partitioned, [ q{DROP TABLE t22}, 'refreshed' ] ],
+	[
+		partition_made => $partitioned,
+		[
+			q{CREATE TABLE t4 PARTITION OF t FOR VALUES FROM (40) TO (50);
+			INSERT INTO t VALUES (41)}, 'refreshed'
+		]
+	],
+	[
+		partition_rewritten => $partitioned,
+		[ q{ALTER TABLE t ALTER unused TYPE bigint}, 'refreshed' ],
+		[ q{VACUUM FULL t21}, 'refreshed' ]
+	],
+	[
+		partition_exchanged => $partitioned,
+		[
+			q{BEGIN;
+			CREATE TABLE new (LIKE t1);
+			INSERT INTO new VALUES (1, 'z');
+			ALTER TABLE t DETACH PARTITION t1;
+			ALTER TABLE t ATTACH PARTITION new FOR VALUES FROM (0) TO (10);
+			COMMIT}, 'refreshed'
+		]
+	],
+	[
+		partition_columns => $partitioned,
+		[
+			q{BEGIN;
+			ALTER TABLE t DETACH PARTITION t1;
+			ALTER TABLE t1 DROP a;
+			ALTER TABLE t1 ADD a text DEFAULT 'z';
+			ALTER TABLE t ATTACH PARTITION t1 FOR VALUES FROM (0) TO (10);
+			COMMIT}, 'refreshed'
+		]
+	],
+	[
+		# No row of either changes, only whose partition it is.
+		partition_moved => q{
+			CREATE TABLE t (id int) PARTITION BY LIST (id);
+			CREATE TABLE u (id int) PARTITION BY LIST (id);
+			CREATE TABLE p PARTITION OF t FOR VALUES IN (1);
+			INSERT INTO t VALUES (1);
+			CREATE MATERIALIZED VIEW v AS
+				SELECT 't' AS what, id FROM t UNION ALL SELECT 'u', id FROM u;
+		},
+		[
+			q{BEGIN; ALTER TABLE t DETACH PARTITION p;
+			ALTER TABLE u ATTACH PARTITION p FOR VALUES IN (1); COMMIT},
+			'refreshed'
+		]
+	],
+
+	# Other children
+	[
+		inherited_rows => $inherited,
+		[ q{INSERT INTO c1 VALUES (4)}, 'refreshed' ],
+		[ q{TRUNCATE c1}, 'refreshed' ],
+		[ q{INSERT INTO c2 VALUES (5)}, 'skipped' ]
+	],
+	[
+		inherited_added => $inherited,
+		[ q{ALTER TABLE c2 INHERIT t}, 'refreshed' ],
+		[ q{INSERT INTO c2 VALUES (6)}, 'refreshed' ],
+		[ q{ALTER TABLE c2 NO INHERIT t}, 'refreshed' ],
+		[ q{INSERT INTO c2 VALUES (7)}, 'skipped' ],
+		[
+			q{CREATE TABLE c3 () INHERITS (c1); INSERT INTO c3 VALUES (8)},
+			'refreshed'
+		],
+		[ q{DROP TABLE c3}, 'refreshed' ]
+	],
+	[
+		inherited_first => q{
+			CREATE TABLE t (id int);
+			CREATE MATERIALIZED VIEW v AS SELECT id FROM t;
+		},
+		[
+			q{CREATE TABLE c () INHERITS (t); INSERT INTO c VALUES (1)},
+			'refreshed'
+		]
+	],
+	[
+		inherited_only => q{
+			CREATE TABLE t (id int);
+			CREATE TABLE c () INHERITS (t);
+			CREATE MATERIALIZED VIEW v AS SELECT id FROM ONLY t;
+		},
+		[ q{INSERT INTO c VALUES (1)}, 'skipped' ],
+		[ q{INSERT INTO t VALUES (1)}, 'refreshed' ]
+	],
+	[
+		inherited_columns => q{
+			CREATE TABLE t (id int, a int);
+			CREATE TABLE c () INHERITS (t);
+			INSERT INTO c VALUES (1, 100);
+			CREATE MATERIALIZED VIEW v AS SELECT id, a FROM t;
+		},
+		[
+			q{BEGIN;
+			ALTER TABLE c NO INHERIT t;
+			ALTER TABLE c RENAME id TO x;
+			ALTER TABLE c RENAME a TO id;
+			ALTER TABLE c RENAME x TO a;
+			ALTER TABLE c INHERIT t;
+			COMMIT}, 'refreshed'
+		]
+	],
+
+	# What stands between
+	[
+		replaced => $middle,
+		[
+			q{CREATE OR REPLACE VIEW w1 AS SELECT id + 1 AS id, a FROM t},
+			'refreshed'
+		],
+		[
+			q{CREATE OR REPLACE VIEW w2 AS SELECT id, a FROM w1 WHERE id = 2},
+			'refreshed'
+		],
+		[ q{ALTER VIEW w1 RENAME TO w3}, 'any' ],
+		[ q{INSERT INTO t VALUES (3)}, 'refreshed' ]
+	],
+	[
+		reads_another => $middle . q{
+			CREATE TABLE u (id int, a text);
+			INSERT INTO u VALUES (10, 'u');},
+		[ q{INSERT INTO u VALUES (11)}, 'skipped' ],
+		[
+			q{CREATE OR REPLACE VIEW w1 AS SELECT id, a FROM u}, 'refreshed'
+		],
+		[ q{INSERT INTO t VALUES (3)}, 'skipped' ],
+		[ q{INSERT INTO u VALUES (12)}, 'refreshed' ]
+	],
+	[
+		remade => $middle,
+		[
+			q{SET client_min_messages = warning;
+			BEGIN; DROP VIEW w2 CASCADE;
+			CREATE VIEW w2 AS SELECT id, a FROM w1;
+			CREATE MATERIALIZED VIEW v AS SELECT id, a FROM w2; COMMIT},
+			'refreshed'
+		],
+		[
+			q{BEGIN; DROP MATERIALIZED VIEW v;
+			CREATE MATERIALIZED VIEW v AS SELECT id FROM w2; COMMIT},
+			'refreshed'
+		]
+	],
+
+	# Materialized views below
+	[
+		chain => $chain . q{CREATE UNIQUE INDEX ON m (id);},
+		[ q{INSERT INTO t VALUES (1)}, 'skipped', m => 'refreshed' ],
+		[ q{INSERT INTO t VALUES (4)}, 'refreshed', m => 'refreshed' ],
+		[ q{DELETE FROM t WHERE id = 2}, 'refreshed', m => 'refreshed' ],
+		[ q{CREATE INDEX ON m (id, id)}, 'skipped', m => 'skipped' ]
+	],
+	[
+		chain_plain => $chain,
+		[ q{INSERT INTO t VALUES (4)}, 'refreshed', m => 'refreshed' ]
+	],
+	[
+		by_hand => q{
+			CREATE TABLE t (id int);
+			CREATE SCHEMA apart;
+			CREATE MATERIALIZED VIEW apart.m AS SELECT id FROM t;
+			CREATE UNIQUE INDEX ON apart.m (id);
+			CREATE MATERIALIZED VIEW v AS SELECT id FROM apart.m;
+		},
+		[ q{INSERT INTO t VALUES (1)}, 'skipped' ],
+		[ q{REFRESH MATERIALIZED VIEW apart.m}, 'refreshed' ],
+		[ q{REFRESH MATERIALIZED VIEW CONCURRENTLY apart.m}, 'skipped' ],
+		[
+			q{INSERT INTO t VALUES (2);
+			REFRESH MATERIALIZED VIEW CONCURRENTLY apart.m}, 'refreshed'
+		],
+		[ q{REFRESH MATERIALIZED VIEW v}, 'skipped' ],
+		[ q{REFRESH MATERIALIZED VIEW v WITH NO DATA}, 'refreshed' ]
+	],
+
+	# A function that refreshes the view, or does not
+	[
+		by_function => $plain . q{
+			CREATE FUNCTION v_refresh() RETURNS void LANGUAGE plpgsql
+			SET search_path = by_function AS $$
+			BEGIN
+				IF pg_try_advisory_xact_lock(1) THEN
+					REFRESH MATERIALIZED VIEW v;
+				END IF;
+			END $$;},
+		[ q{INSERT INTO t VALUES (10)}, 'refreshed' ],
+		[
+			sub {
+				$session{lock} = hold($node, 'postgres', 1);
+				change('by_function', 'INSERT INTO t VALUES (11)');
+			},
+			undef
+		],
+		[ sub { $session{lock}->quit; delete $session{lock} }, 'refreshed' ]
+	],
+
+	# What cannot be known
+	[
+		row_security => $plain,
+		[ q{ALTER TABLE t ENABLE ROW LEVEL SECURITY}, 'refreshed' ],
+		[ q{}, 'refreshed' ],
+		[ q{ALTER TABLE t DISABLE ROW LEVEL SECURITY}, 'refreshed' ]
+	]);
+
+if ($major >= 18)
+{
+	push @cases,
+	  [
+		virtual_column => q{
+			CREATE TABLE t (id int, a int GENERATED ALWAYS AS (id + 1) VIRTUAL);
+			INSERT INTO t VALUES (1);
+			CREATE MATERIALIZED VIEW v AS SELECT id, a FROM t;
+		},
+		[
+			q{ALTER TABLE t ALTER a SET EXPRESSION AS (id + 2)}, 'refreshed'
+		]
+	  ];
+}
+
+# ---- how they are run ------------------------------------------------------
+
+# Change something in a case's schema; on return the statistics have it.
+sub change
+{
+	my ($schema, $sql) = @_;
+
+	$sql .= ';' unless $sql =~ /;\s*$/;
+	$node->safe_psql('postgres',
+		"SET search_path = $schema;\n$sql\nSELECT pg_stat_force_next_flush();");
+	return;
+}
+
+sub wait_for_status
+{
+	my ($condition) = @_;
+
+	$node->poll_query_until('postgres',
+		"SELECT $condition FROM bigbrotr_refresher.status")
+	  or die "the worker's status never was: $condition";
+	return;
+}
+
+# Run one complete cycle over all that is due, all views being so; the worker is
+# disabled before it and after it.  Returns the cycle's start.
+sub next_cycle
+{
+	my $now = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
+
+	configure($node, enabled => 'on');
+	wait_for_status("last_cycle_start > '$now'");
+	configure($node, enabled => 'off');
+	wait_for_status("state = 'disabled'");
+	return $node->safe_psql('postgres',
+		"SELECT min(cycle_start) FROM bigbrotr_refresher.history
+		 WHERE cycle_start > '$now'");
+}
+
+# What became of each view in a cycle
+sub outcomes_of
+{
+	my ($cycle) = @_;
+
+	return map { split /\|/, $_ } split /\n/,
+	  $node->safe_psql('postgres',
+		"SELECT view, outcome FROM bigbrotr_refresher.history
+		 WHERE cycle_start = '$cycle'");
+}
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE FUNCTION differs(view regclass) RETURNS boolean
+	LANGUAGE plpgsql AS $$
+	DECLARE
+		query text := rtrim(pg_get_viewdef(view), ';');
+		result boolean;
+	BEGIN
+		EXECUTE format('SELECT EXISTS ((SELECT * FROM %1$s EXCEPT ALL (%2$s))
+			UNION ALL ((%2$s) EXCEPT ALL SELECT * FROM %1$s))', view, query)
+		INTO result;
+		RETURN result;
+	END $$;
+});
+
+# The views that are not what their query returns now, beside those of some
+# cases
+sub different
+{
+	my (@but) = @_;
+	my $but = join ', ', map { "'$_'" } 'none', @but;
+
+	return $node->safe_psql('postgres',
+		"SELECT string_agg(c.oid::regclass::text, ', ')
+		 FROM pg_class AS c
+		 WHERE c.relkind = 'm' AND c.relnamespace <> 'apart'::regnamespace
+			AND c.relnamespace::regnamespace::text NOT IN ($but)
+			AND differs(c.oid)");
+}
+
+foreach my $case (@cases)
+{
+	my ($name, $setup) = @$case;
+
+	$node->safe_psql('postgres',
+		"CREATE SCHEMA $name; SET search_path = $name; $setup");
+}
+configure($node, views => join ', ', map { "$_->[0].*" } @cases);
+
+# Cycles that only establish what there is; all may be needed only once.
+my %outcome = outcomes_of(next_cycle());
+is(scalar(grep { $_ ne 'refreshed' } values %outcome),
+	0, 'at first, all views are refreshed');
+%outcome = outcomes_of(next_cycle());
+is(join(' ', grep { $outcome{$_} ne 'skipped' } sort keys %outcome),
+	'', 'then, nothing has changed');
+
+for (my $round = 1; ; $round++)
+{
+	my %step;
+	my @late;
+
+	foreach my $case (@cases)
+	{
+		my ($name, undef, @steps) = @$case;
+		my $step = $steps[ $round - 1 ] or next;
+		my $action = $step->[0];
+
+		$step{$name} = $step;
+		push @late, $name unless defined $step->[1];
+		if (ref $action) { $action->($name) }
+		else { change($name, $action) }
+	}
+	last unless %step;
+
+	# What one process finds unchanged, another one does as well.
+	configure($node,
+		'bigbrotr_refresher.max_workers' => $round % 2 ? 1 : 2);
+
+	%outcome = outcomes_of(next_cycle());
+	foreach my $case (@cases)
+	{
+		my $name = $case->[0];
+		my $step = $step{$name} or next;
+		my ($action, $expected, %others) = @$step;
+		my $what = ref $action ? 'in a session' : $action =~ s/\s+/ /gr;
+
+		%others = (v => $expected, %others) if defined $expected;
+		foreach my $view (sort keys %others)
+		{
+			my $outcome = $outcome{"$name.$view"} // 'missing';
+
+			if ($others{$view} eq 'any')
+			{
+				like($outcome, qr/^(refreshed|skipped)$/,
+					"$name.$view, $what: $outcome");
+			}
+			else
+			{
+				is($outcome, $others{$view},
+					"$name.$view, $what: $others{$view}");
+			}
+		}
+	}
+	is( join(' ', grep {
+				my $view = $_;
+				my ($name) = split /\./, $view;
+
+				!$step{$name} && $outcome{$view} ne 'skipped'
+		} sort keys %outcome),
+		'',
+		"round $round: without a change, nothing is refreshed");
+	is(different(@late),
+		'', "round $round: all views are what their queries return");
+}
+
+$_->quit foreach values %session;
+$node->stop;
+done_testing();
