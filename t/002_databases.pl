@@ -142,8 +142,9 @@ $node->append_conf('postgresql.conf',
 configure($node, views => undef, interval => undef);
 # "views" is still set in the file; the rest of the list is the default.
 $node->adjust_conf('postgresql.conf', 'bigbrotr_refresher.views', undef);
+$node->stop;
 $offset = log_size($node);
-$node->restart;
+$node->start;
 $log = wait_for_line($node, 'bigbrotr_refresher: cycle_completed', $offset);
 like(
 	$log,
