@@ -1,0 +1,48 @@
+"""How often a process with nothing to do wakes up."""
+
+import time
+
+import report
+import server
+
+DATABASE = "idle"
+
+
+async def measure(options):
+    seconds = 10 if options.quick else 60
+
+    server.psql("postgres", "-c", f"CREATE DATABASE {DATABASE}")
+    server.psql(DATABASE, "-c", "CREATE EXTENSION bigbrotr_refresher",
+                "-c", "CREATE FUNCTION nothing_refresh() RETURNS void"
+                      " LANGUAGE sql AS ''")
+    connection = await server.serve(DATABASE, "nothing")
+    pids = {
+        "bigbrotr_refresher": await server.worker_pid(connection),
+        "pg_cron, without a job": await connection.fetchval(
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE backend_type = 'pg_cron launcher'"),
+    }
+    await connection.close()
+
+    time.sleep(2)
+    server.say(f"looking at idle processes for {seconds} s")
+    before = {name: switches(pid) for name, pid in pids.items()}
+    time.sleep(seconds)
+    woken = {name: switches(pid) - before[name]
+             for name, pid in pids.items()}
+
+    report.heading("Idle")
+    report.paragraph(f"""
+        How often the process was given a core by the operating system, in
+        {seconds} seconds in which nothing was due.""")
+    report.table(("", "times", "an hour"),
+                 [(name, number, f"{3600 // seconds * number:,}")
+                  for name, number in woken.items()])
+    report.goal("wake-ups of the worker", woken["bigbrotr_refresher"], 0)
+    print()
+
+
+def switches(pid):
+    status = server.status_of(pid)
+    return (status["voluntary_ctxt_switches"]
+            + status["nonvoluntary_ctxt_switches"])

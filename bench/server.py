@@ -1,0 +1,143 @@
+"""The server that is measured, and what the operating system says of it."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import asyncpg
+
+BINDIR = pathlib.Path(os.environ["BENCH_BINDIR"])
+SCRATCH = pathlib.Path(os.environ["BENCH_SCRATCH"])
+DATA = SCRATCH / "data"
+SOURCE = pathlib.Path(__file__).resolve().parent.parent
+CORES = len(os.sched_getaffinity(0))
+TICK = os.sysconf("SC_CLK_TCK")
+
+# The role that refreshes, as in BigBrotr
+ROLE = "refresher"
+
+# All else is as the server has it by default.
+SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_directories": str(SCRATCH),
+    "shared_preload_libraries": "pg_cron, bigbrotr_refresher",
+    "max_worker_processes": max(8, CORES + 8),
+    "cron.host": str(SCRATCH),
+    "cron.database_name": "bigbrotr",
+    "bigbrotr_refresher.databases": "",
+    "bigbrotr_refresher.interval": "7d",
+    "bigbrotr_refresher.role": ROLE,
+    "bigbrotr_refresher.restart_interval": "1s",
+}
+
+
+def say(message):
+    """Say on the standard error what is being done."""
+    print(f"== {message}", file=sys.stderr, flush=True)
+
+
+def run(command, *arguments):
+    """Run one of PostgreSQL's programs."""
+    subprocess.run(
+        [BINDIR / command, *map(str, arguments)],
+        check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+
+
+def initialize():
+    """Make the server's data directory."""
+    run("initdb", "-D", DATA, "-U", "postgres", "-A", "trust", "-N",
+        "--no-locale", "-E", "UTF8")
+    with open(DATA / "postgresql.conf", "a", encoding="utf-8") as conf:
+        for name, value in SETTINGS.items():
+            conf.write(f"{name} = '{value}'\n")
+
+
+def control(action):
+    """Start, stop or restart the server."""
+    run("pg_ctl", "-D", DATA, "-l", SCRATCH / "server.log", "-w", "-t", 300,
+        action)
+
+
+def psql(database, *arguments, role="postgres"):
+    """Run psql, and return what it printed."""
+    return subprocess.run(
+        [BINDIR / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1",
+         "-h", SCRATCH, "-U", role, "-d", database, *arguments],
+        check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        text=True).stdout
+
+
+async def connect(database, role="postgres"):
+    return await asyncpg.connect(host=str(SCRATCH), user=role,
+                                 database=database)
+
+
+async def configure(connection, **settings):
+    """Change settings and have the server read them; None resets one.
+
+    A name has "__" for its dot.
+    """
+    for name, value in settings.items():
+        name = name.replace("__", ".")
+        if value is None:
+            await connection.execute(f"ALTER SYSTEM RESET {name}")
+        else:
+            await connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+    before = await connection.fetchval("SELECT pg_conf_load_time()")
+    await connection.execute("SELECT pg_reload_conf()")
+    while await connection.fetchval("SELECT pg_conf_load_time()") == before:
+        time.sleep(0.01)
+    # A new connection is made after all processes were told.
+    await (await connect("postgres")).close()
+
+
+async def serve(database, views):
+    """Restart the server so that just this database is served, and return a
+    connection to it when its first cycle has ended."""
+    connection = await connect("postgres")
+    await configure(connection, bigbrotr_refresher__databases=database,
+                    bigbrotr_refresher__views=views)
+    await connection.close()
+    control("restart")
+    connection = await connect(database)
+    await idle(connection)
+    return connection
+
+
+async def idle(connection):
+    """Wait until the worker has nothing to do."""
+    while not await connection.fetchval(
+            "SELECT state = 'idle' AND next_due > now()"
+            " FROM bigbrotr_refresher.status"):
+        time.sleep(0.05)
+
+
+async def worker_pid(connection):
+    return await connection.fetchval(
+        "SELECT pid FROM pg_stat_activity"
+        " WHERE backend_type = 'bigbrotr_refresher'")
+
+
+def postmaster_pid():
+    return int((DATA / "postmaster.pid").read_text().split("\n")[0])
+
+
+def processor_seconds(pid, children=False):
+    """Processor time that a process has used, or its ended children."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    fields = fields.rpartition(") ")[2].split()
+    first = 13 if children else 11
+    return (int(fields[first]) + int(fields[first + 1])) / TICK
+
+
+def status_of(pid):
+    """What /proc says of a process, as numbers (memory in kB)."""
+    numbers = {}
+    text = pathlib.Path(f"/proc/{pid}/status").read_text()
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if value.split() and value.split()[0].isdigit():
+            numbers[name] = int(value.split()[0])
+    return numbers
