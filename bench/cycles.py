@@ -16,8 +16,8 @@ VIEWS = """
 """.split()
 
 MODES = {
-    "server defaults": {},
-    "jit off for all": {"jit": "off"},
+    "Server defaults": {},
+    "`jit` off for all": {"jit": "off"},
 }
 
 # A refresh in one process, for the processor time that the work takes
@@ -246,7 +246,7 @@ def report_mode(mode, bench, times, reads):
     fastest = min(medians[name] for name in ("psql", "pg_cron", "asyncpg"))
     bound, path, processor = lower_bound(bench, reads)
 
-    print(f"### {mode.capitalize()}\n")
+    print(f"### {mode}\n")
     report.table(
         ("", "median s", "min", "max", "ratio", "of bound", "processor s"),
         [(label(name), *report.spread(values),

@@ -13,8 +13,8 @@ DATABASE = "dispatch"
 
 # Where the history row of each is flushed to disk, and where it is not
 MODES = {
-    "server defaults": {},
-    "synchronous_commit off for all": {"synchronous_commit": "off"},
+    "Server defaults": {},
+    "`synchronous_commit` off for all": {"synchronous_commit": "off"},
 }
 
 
@@ -89,7 +89,7 @@ async def measure_mode(connection, mode, views, rounds):
 
     medians = {name: statistics.median(values)
                for name, values in times.items()}
-    print(f"### {mode.capitalize()}\n")
+    print(f"### {mode}\n")
     report.table(
         ("", "median ms", "min", "max", "to psql", "to asyncpg"),
         [(name, *report.spread(values, 3),

@@ -48,7 +48,7 @@ async def measure(options):
 
     report.heading("Memory")
     report.paragraph("""
-        Resident memory of the worker after so many cycles of one view. What
+        Resident memory of the worker after so many cycles. What
         it shares with the others (VmRSS) grows with the pages of shared
         buffers that it has touched; what it has for itself (RssAnon) must
         not.""")
