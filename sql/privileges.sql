@@ -35,7 +35,7 @@ SET ROLE regress_owner;
 CREATE EXTENSION bigbrotr_refresher;
 RESET ROLE;
 \set VERBOSITY terse
--- Its schema has one name.
+-- Where its objects are is not a choice.
 CREATE EXTENSION bigbrotr_refresher SCHEMA public;
 \set VERBOSITY default
 CREATE EXTENSION bigbrotr_refresher;

@@ -374,6 +374,15 @@ work_keep(const WorkView *in_hand, const RefreshResult *result)
 	row.data_as_of = in_hand->output.data_as_of;
 	row.failures = in_hand->output.failures;
 	row.mark = in_hand->output.mark;
+
+	/*
+	 * Where nothing else was written, nothing is lost with the row in a crash
+	 * that comes before the next flush, so we need not wait for one.
+	 */
+	if (result->outcome != REFRESH_REFRESHED || result->usage.wal_bytes == 0)
+		(void) set_config_option("synchronous_commit", "off",
+								 PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
 	history_write(&row, result);
 }
 

@@ -62,8 +62,8 @@
 /* ... and not more than so many batches between two cycles */
 #define WORKER_PRUNE_BATCHES 20
 
-/* How large the server's caches may grow, in bytes */
-#define WORKER_MAX_CACHES	(16 * 1024 * 1024)
+/* How much the server's caches may grow beside that, in bytes */
+#define WORKER_CACHES_SLACK (512 * 1024)
 
 /* What the worker knows from one turn of its loop to the next */
 typedef struct WorkerState
@@ -76,7 +76,9 @@ typedef struct WorkerState
 	uint64		plan_generation;	/* of the list that was planned */
 	TimestampTz awaited;		/* what it sleeps for; DT_NOEND: nothing */
 	uint64		elsewhere;		/* refreshes in other sessions so far */
+	bool		reread;			/* the history, with the next plan */
 	TimestampTz last_prune;
+	Size		caches;			/* the server's, soon after they were empty */
 	bool		history_missed; /* and it was said that it is missing */
 } WorkerState;
 
@@ -91,7 +93,7 @@ static void worker_watch_counts(WorkerState *state);
 static bool worker_forget_marks(void);
 static bool worker_prune_batch(void);
 static bool worker_attempt(bool (*action) (void));
-static void worker_trim_caches(void);
+static void worker_trim_caches(WorkerState *state);
 static void worker_publish_search_path(void);
 static void worker_check_history(WorkerState *state);
 static bool worker_sleep(WorkerState *state);
@@ -221,7 +223,7 @@ worker_plan(WorkerState *state)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	worker_trim_caches();
+	worker_trim_caches(state);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, "planning");
 	MemoryContextSwitchTo(state->plan_context);
@@ -233,12 +235,13 @@ worker_plan(WorkerState *state)
 	state->plan = plan_make(refresher_view_list, GetUserId());
 	state->plan_generation = refresher_view_list_generation;
 	MemoryContextSwitchTo(caller);
+	worker_check_history(state);
 	schedule_follow(state->schedule, state->plan,
-					elsewhere != state->elsewhere);
+					state->reread || elsewhere != state->elsewhere);
+	state->reread = false;
 	state->elsewhere = elsewhere;
 	MemoryContextSwitchTo(CurTransactionContext);
 	worker_publish_search_path();
-	worker_check_history(state);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
@@ -247,17 +250,25 @@ worker_plan(WorkerState *state)
 }
 
 /*
- * Empty the server's caches if they have grown large.
+ * Empty the server's caches if they have grown by half since one cycle after
+ * they were last empty.
  *
  * Each REFRESH CONCURRENTLY leaves entries for its temporary table behind.  A
  * session of a client ends at some time; this one does not.  Needs a
  * transaction.
  */
 static void
-worker_trim_caches(void)
+worker_trim_caches(WorkerState *state)
 {
-	if (MemoryContextMemAllocated(CacheMemoryContext, true) > WORKER_MAX_CACHES)
+	Size		size = MemoryContextMemAllocated(CacheMemoryContext, true);
+
+	if (state->caches == 0)
+		state->caches = size;
+	else if (size > state->caches + state->caches / 2 + WORKER_CACHES_SLACK)
+	{
 		InvalidateSystemCaches();
+		state->caches = 0;
+	}
 }
 
 /*
@@ -301,6 +312,10 @@ worker_check_history(WorkerState *state)
 										   get_database_name(MyDatabaseId),
 										   NULL)),
 				 errhint("Run CREATE EXTENSION " REFRESHER_NAME " in this database to have a history, and what is shown of it.")));
+
+	/* If it was restored from a dump, it knows more than we do. */
+	if (!missed && state->history_missed)
+		state->reread = true;
 	state->history_missed = missed;
 }
 
@@ -323,6 +338,7 @@ worker_turn(WorkerState *state, bool timed_out)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			worker_watch_counts(state);
+			state->reread = true;
 		}
 		if (!refresher_enabled)
 		{
