@@ -17,18 +17,13 @@ use lib $FindBin::RealBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Refresher;
+use Skipping;
 use Test::More;
 
-my $node = new_node(
-	'skip_changes',
-	enabled => 'off',
-	views => 'nothing',
-	interval => '1s',
-	'bigbrotr_refresher.skip_unchanged' => 'on',
-	max_prepared_transactions => 10,
-	'bigbrotr_refresher.retry_interval' => 0);
+my $node =
+  skipping_node('skip_changes', max_prepared_transactions => 10);
 $node->start;
-$node->safe_psql('postgres', 'CREATE EXTENSION bigbrotr_refresher');
+make_different($node);
 
 my $major = $node->safe_psql('postgres',
 	"SELECT current_setting('server_version_num')::int / 10000");
@@ -549,7 +544,7 @@ my @cases = (
 		[
 			sub {
 				$session{lock} = hold($node, 'postgres', 1);
-				change('by_function', 'INSERT INTO t VALUES (11)');
+				take('by_function', 'INSERT INTO t VALUES (11)');
 			},
 			undef
 		],
@@ -581,81 +576,13 @@ if ($major >= 18)
 
 # ---- how they are run ------------------------------------------------------
 
-# Change something in a case's schema; on return the statistics have it.
-sub change
+# Take a step in a case's schema.
+sub take
 {
 	my ($schema, $sql) = @_;
 
-	$sql .= ';' unless $sql =~ /;\s*$/;
-	$node->safe_psql('postgres',
-		"SET search_path = $schema;\n$sql\nSELECT pg_stat_force_next_flush();");
+	change($node, "SET search_path = $schema;\n$sql");
 	return;
-}
-
-sub wait_for_status
-{
-	my ($condition) = @_;
-
-	$node->poll_query_until('postgres',
-		"SELECT $condition FROM bigbrotr_refresher.status")
-	  or die "the worker's status never was: $condition";
-	return;
-}
-
-# Run one complete cycle over all that is due, all views being so; the worker is
-# disabled before it and after it.  Returns the cycle's start.
-sub next_cycle
-{
-	my $now = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
-
-	configure($node, enabled => 'on');
-	wait_for_status("last_cycle_start > '$now'");
-	configure($node, enabled => 'off');
-	wait_for_status("state = 'disabled'");
-	return $node->safe_psql('postgres',
-		"SELECT min(cycle_start) FROM bigbrotr_refresher.history
-		 WHERE cycle_start > '$now'");
-}
-
-# What became of each view in a cycle
-sub outcomes_of
-{
-	my ($cycle) = @_;
-
-	return map { split /\|/, $_ } split /\n/,
-	  $node->safe_psql('postgres',
-		"SELECT view, outcome FROM bigbrotr_refresher.history
-		 WHERE cycle_start = '$cycle'");
-}
-
-$node->safe_psql(
-	'postgres', q{
-	CREATE FUNCTION differs(view regclass) RETURNS boolean
-	LANGUAGE plpgsql AS $$
-	DECLARE
-		query text := rtrim(pg_get_viewdef(view), ';');
-		result boolean;
-	BEGIN
-		EXECUTE format('SELECT EXISTS ((SELECT * FROM %1$s EXCEPT ALL (%2$s))
-			UNION ALL ((%2$s) EXCEPT ALL SELECT * FROM %1$s))', view, query)
-		INTO result;
-		RETURN result;
-	END $$;
-});
-
-# The views that are not what their query returns now, beside those of some
-# cases
-sub different
-{
-	my (@but) = @_;
-	my $but = join ', ', map { "'$_'" } 'none', @but;
-
-	return $node->safe_psql('postgres',
-		"SELECT string_agg(c.oid::regclass::text, ', ')
-		 FROM pg_class AS c
-		 WHERE c.relkind = 'm' AND c.relnamespace <> 'apart'::regnamespace
-			AND c.relnamespace::regnamespace::text NOT IN ($but)
-			AND differs(c.oid)");
 }
 
 foreach my $case (@cases)
@@ -668,10 +595,10 @@ foreach my $case (@cases)
 configure($node, views => join ', ', map { "$_->[0].*" } @cases);
 
 # Cycles that only establish what there is; all may be needed only once.
-my %outcome = outcomes_of(next_cycle());
+my %outcome = next_outcomes($node);
 is(scalar(grep { $_ ne 'refreshed' } values %outcome),
 	0, 'at first, all views are refreshed');
-%outcome = outcomes_of(next_cycle());
+%outcome = next_outcomes($node);
 is(join(' ', grep { $outcome{$_} ne 'skipped' } sort keys %outcome),
 	'', 'then, nothing has changed');
 
@@ -689,7 +616,7 @@ for (my $round = 1; ; $round++)
 		$step{$name} = $step;
 		push @late, $name unless defined $step->[1];
 		if (ref $action) { $action->($name) }
-		else { change($name, $action) }
+		else { take($name, $action) }
 	}
 	last unless %step;
 
@@ -697,7 +624,7 @@ for (my $round = 1; ; $round++)
 	configure($node,
 		'bigbrotr_refresher.max_workers' => $round % 2 ? 1 : 2);
 
-	%outcome = outcomes_of(next_cycle());
+	%outcome = next_outcomes($node);
 	foreach my $case (@cases)
 	{
 		my $name = $case->[0];
@@ -730,7 +657,10 @@ for (my $round = 1; ; $round++)
 		} sort keys %outcome),
 		'',
 		"round $round: without a change, nothing is refreshed");
-	is(different(@late),
+	is( different(
+			$node,
+			"c.relnamespace::regnamespace::text NOT IN ('apart'"
+			  . join('', map { ", '$_'" } @late) . ')'),
 		'', "round $round: all views are what their queries return");
 }
 
