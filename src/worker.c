@@ -254,17 +254,22 @@ worker_plan(WorkerState *state)
  * they were last empty.
  *
  * Each REFRESH CONCURRENTLY leaves entries for its temporary table behind.  A
- * session of a client ends at some time; this one does not.  Needs a
- * transaction.
+ * session of a client ends at some time; this one does not.  What counts is
+ * the memory in use, for what was freed within a block stays with its context.
+ * Needs a transaction.
  */
 static void
 worker_trim_caches(WorkerState *state)
 {
-	Size		size = MemoryContextMemAllocated(CacheMemoryContext, true);
+	MemoryContextCounters counters = {0};
+	Size		used;
 
+	CacheMemoryContext->methods->stats(CacheMemoryContext, NULL, NULL,
+									   &counters, false);
+	used = counters.totalspace - counters.freespace;
 	if (state->caches == 0)
-		state->caches = size;
-	else if (size > state->caches + state->caches / 2 + WORKER_CACHES_SLACK)
+		state->caches = used;
+	else if (used > state->caches + state->caches / 2 + WORKER_CACHES_SLACK)
 	{
 		InvalidateSystemCaches();
 		state->caches = 0;
