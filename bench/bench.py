@@ -14,6 +14,7 @@ import memory
 import planning
 import report
 import server
+import skipping
 
 PARTS = {
     "cycles": cycles.measure,
@@ -21,6 +22,7 @@ PARTS = {
     "plan": planning.measure,
     "idle": idle.measure,
     "memory": memory.measure,
+    "skip": skipping.measure,
 }
 
 
