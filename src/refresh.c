@@ -333,6 +333,8 @@ refresh_call(const char *command)
 	MemoryContext caller_context = PortalContext;
 	Portal		portal = CreatePortal("", true, true);
 
+	/* A COMMIT ends the context that the command is in, but not the portal's. */
+	command = MemoryContextStrdup(portal->portalContext, command);
 	portal->visible = false;
 	PortalDefineQuery(portal, NULL, command, CMDTAG_CALL, NIL, NULL);
 	PortalStart(portal, NULL, 0, InvalidSnapshot);
