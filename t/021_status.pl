@@ -316,6 +316,7 @@ configure($node,
 	views => 'a_rather_long_name_of_the_first, broken, second, third');
 # Totals of whole cycles only, from here on
 $node->restart;
+wait_for_pid($node, 'postgres');
 $node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run(true)');
 wait_for_status("state = 'idle' AND views_total = 4");
 $node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run(true)');

@@ -180,7 +180,7 @@ after('a restart without the last mark', 'a');
 
 $node->safe_psql('postgres',
 	"UPDATE bigbrotr_refresher.history SET change_mark = 'forged'");
-after('a forged history', '');
+after('a forged history', 'a b');
 $node->safe_psql('postgres',
 	"UPDATE bigbrotr_refresher.history SET change_mark = 'forged'");
 $node->restart;
