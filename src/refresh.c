@@ -332,11 +332,13 @@ refresh_call(const char *command)
 	Portal		caller_portal = ActivePortal;
 	MemoryContext caller_context = PortalContext;
 	Portal		portal = CreatePortal("", true, true);
+	const char *text;
 
 	/* A COMMIT ends the context that the command is in, but not the portal's. */
-	command = MemoryContextStrdup(portal->portalContext, command);
+	text = MemoryContextStrdup(portal->portalContext, command);
+
 	portal->visible = false;
-	PortalDefineQuery(portal, NULL, command, CMDTAG_CALL, NIL, NULL);
+	PortalDefineQuery(portal, NULL, text, CMDTAG_CALL, NIL, NULL);
 	PortalStart(portal, NULL, 0, InvalidSnapshot);
 	MarkPortalActive(portal);
 
@@ -345,7 +347,7 @@ refresh_call(const char *command)
 		ActivePortal = portal;
 		PortalContext = portal->portalContext;
 		EnsurePortalSnapshotExists();
-		refresh_run_spi(command, false);
+		refresh_run_spi(text, false);
 		if (portal->portalSnapshot != NULL && ActiveSnapshotSet())
 			PopActiveSnapshot();
 		portal->portalSnapshot = NULL;
