@@ -13,7 +13,7 @@ test_cassert() {
 	scratch_make
 	cassert_server
 	say "building for $("$PG_CONFIG" --version), with assertions"
-	COPT=${COPT-$STRICT} interruptible build_extension
+	interruptible build_extension
 	say "testing"
 	installcheck
 	check_logs
