@@ -34,17 +34,12 @@ class Bench:
         self.serial_runs = []   # of run_serial: (processor time, durations)
         self.latencies = []     # of two workers, in ms
         self.histories = {}     # by workers: the durations of each cycle
-        self.processor = {}     # by workers: the processor time of each
 
     async def run_extension(self, workers):
         await server.configure(self.connection,
                                bigbrotr_refresher__max_workers=workers)
         await server.idle(self.connection)
-        pid = await server.worker_pid(self.connection)
-        before = self._processor_seconds(pid)
         seconds = await self._run()
-        self.processor.setdefault(workers, []).append(
-            self._processor_seconds(pid) - before)
         history = await self._history()
         self.histories.setdefault(workers, []).append(
             {row["view"]: row["seconds"] for row in history})
@@ -110,12 +105,6 @@ class Bench:
         if row["refreshed"] != len(VIEWS):
             raise RuntimeError(f"not all views were refreshed: {row}")
         return time.monotonic() - start
-
-    def _processor_seconds(self, pid):
-        """Of the worker, and of all processes of the server that ended:
-        helpers and parallel workers among them."""
-        return (server.processor_seconds(pid) +
-                server.processor_seconds(server.postmaster_pid(), True))
 
     async def _history(self):
         """The last cycle."""
@@ -211,8 +200,8 @@ async def measure(options):
         loop = await service.Service.create(server.SCRATCH, server.ROLE,
                                             "bigbrotr", VIEWS)
         bench = Bench(connection, loop)
-        times = await measure_rounds(bench, mode, options.rounds)
-        report_mode(mode, bench, times, reads)
+        times, usage = await measure_rounds(bench, mode, options.rounds)
+        report_mode(mode, bench, times, usage, reads)
         await loop.close()
         await server.configure(connection, **dict.fromkeys(settings))
     await connection.close()
@@ -230,17 +219,21 @@ async def measure_rounds(bench, mode, rounds):
         "serial": bench.run_serial,
     }
     times = {name: [] for name in ways}
+    usage = {name: [] for name in ways}
     names = list(ways)
     for turn in range(rounds):
         first = 2 * turn % len(names)
         for name in names[first:] + names[:first]:
-            seconds = await ways[name]()
-            server.say(f"{mode}, round {turn + 1}: {name} {seconds:.2f} s")
-            times[name].append(seconds)
-    return times
+            meter = server.Usage()
+            times[name].append(await ways[name]())
+            usage[name].append(meter.stop())
+            server.say(f"{mode}, round {turn + 1}: {name}"
+                       f" {times[name][-1]:.2f} s, others on"
+                       f" {usage[name][-1][1]:.2f} cores")
+    return times, usage
 
 
-def report_mode(mode, bench, times, reads):
+def report_mode(mode, bench, times, usage, reads):
     medians = {name: statistics.median(values)
                for name, values in times.items()}
     fastest = min(medians[name] for name in ("psql", "pg_cron", "asyncpg"))
@@ -248,12 +241,16 @@ def report_mode(mode, bench, times, reads):
 
     print(f"### {mode}\n")
     report.table(
-        ("", "median s", "min", "max", "ratio", "of bound", "processor s"),
+        ("", "median s", "min", "max", "ratio", "of bound", "processor s",
+         "others"),
         [(label(name), *report.spread(values),
           f"{medians[name] / fastest:.3f}", f"{medians[name] / bound:.2f}",
-          processor_time(bench, name))
+          f"{statistics.median(used for used, _ in usage[name]):.2f}",
+          f"{statistics.median(cores for _, cores in usage[name]):.2f}")
          for name, values in times.items()])
     report.paragraph(f"""
+        Processor time is the whole server's; "others" is how many cores the
+        rest of the machine took at the same time, which should be none.
         Critical path: {path:.2f} s, with each view at the faster of its
         medians with and without parallel query. Processor time of a worker
         that refreshes all without parallel query: {processor:.2f} s. Bound on
@@ -277,15 +274,6 @@ def label(name):
     if name == "serial":
         return "max_workers = 1, no parallel query"
     return name
-
-
-def processor_time(bench, name):
-    """The median of the processor time, where it was measured."""
-    if name == "serial":
-        return f"{statistics.median(used for used, _ in bench.serial_runs):.2f}"
-    if name.startswith("max_workers"):
-        return f"{statistics.median(bench.processor[int(name[14:])]):.2f}"
-    return ""
 
 
 def view_medians(cycles):

@@ -126,10 +126,56 @@ def postmaster_pid():
 
 def processor_seconds(pid, children=False):
     """Processor time that a process has used, or its ended children."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    fields = fields.rpartition(") ")[2].split()
+    fields = _stat(pid)
     first = 13 if children else 11
     return (int(fields[first]) + int(fields[first + 1])) / TICK
+
+
+def _stat(pid):
+    """What follows the name in /proc/PID/stat."""
+    text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    return text.rpartition(") ")[2].split()
+
+
+def all_seconds():
+    """Processor time of the whole server, with all that has ended."""
+    postmaster = postmaster_pid()
+    seconds = (processor_seconds(postmaster)
+               + processor_seconds(postmaster, True))
+    for pid in os.listdir("/proc"):
+        try:
+            if pid.isdigit() and int(_stat(pid)[1]) == postmaster:
+                seconds += processor_seconds(pid)
+        except OSError:
+            pass                # it is gone, and counted before long
+    return seconds
+
+
+def machine_seconds():
+    """Processor time of the whole machine."""
+    fields = pathlib.Path("/proc/stat").read_text().split("\n")[0].split()
+    user, nice, system, _, _, irq, softirq, steal = map(int, fields[1:9])
+    return (user + nice + system + irq + softirq + steal) / TICK
+
+
+class Usage:
+    """Processor time that the server uses from now on, and that all else
+    does which is not a part of the bench."""
+
+    def __init__(self):
+        self.before = self._read()
+
+    def stop(self):
+        """Returns the server's, and how many cores others used."""
+        now = self._read()
+        server, ours, machine, clock = (
+            b - a for a, b in zip(self.before, now))
+        return server, max(0, machine - server - ours) / clock
+
+    @staticmethod
+    def _read():
+        return (all_seconds(), sum(os.times()[:4]), machine_seconds(),
+                time.monotonic())
 
 
 def status_of(pid):
