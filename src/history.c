@@ -106,7 +106,6 @@ static SPIPlanPtr history_plans[lengthof(history_sql)];
 
 /* The table that is known to be the extension's */
 static Oid	history_relid = InvalidOid;
-static Oid	history_extension = InvalidOid;
 
 /* What is to be put back after something was done as the table's owner */
 typedef struct HistoryCaller
@@ -127,6 +126,7 @@ typedef struct HistoryCall
 	bool		found;
 } HistoryCall;
 
+static bool history_there(void);
 static bool history_protect(HistoryCall *call, const char *label);
 static void history_insert(HistoryCall *call);
 static void history_select(HistoryCall *call);
@@ -150,23 +150,33 @@ bool
 history_installed(void)
 {
 	Oid			namespace = get_namespace_oid(REFRESHER_NAME, true);
+	Oid			extension = get_extension_oid(REFRESHER_NAME, true);
 	Oid			relid = InvalidOid;
-	Oid			extension;
 
 	if (OidIsValid(namespace))
 		relid = get_relname_relid(HISTORY_TABLE, namespace);
-	if (!OidIsValid(relid))
-		return false;
-	extension = get_extension_oid(REFRESHER_NAME, true);
-	if (!OidIsValid(extension))
-		return false;
-	if (relid == history_relid && extension == history_extension)
-		return true;
-	if (getExtensionOfObject(RelationRelationId, relid) != extension)
+	history_relid = InvalidOid;
+	if (!OidIsValid(relid) || !OidIsValid(extension) ||
+		getExtensionOfObject(RelationRelationId, relid) != extension)
 		return false;
 	history_relid = relid;
-	history_extension = extension;
 	return true;
+}
+
+/*
+ * The same for each row: a table that is known to be the extension's is not
+ * asked again whose it is.
+ */
+static bool
+history_there(void)
+{
+	Oid			namespace = get_namespace_oid(REFRESHER_NAME, true);
+
+	if (!OidIsValid(namespace))
+		return false;
+	return (OidIsValid(history_relid) &&
+			get_relname_relid(HISTORY_TABLE, namespace) == history_relid) ||
+		history_installed();
 }
 
 /*
@@ -184,7 +194,7 @@ history_write(const HistoryRow *row, const RefreshResult *result)
 	call.action = history_insert;
 	call.row = row;
 	call.result = result;
-	if (history_installed())
+	if (history_there())
 		history_protect(&call, row->label);
 }
 
@@ -201,7 +211,7 @@ history_read_last(const char *label, HistoryLast *last)
 	call.action = history_select;
 	call.label = label;
 	call.last = last;
-	return history_installed() && history_protect(&call, label) && call.found;
+	return history_there() && history_protect(&call, label) && call.found;
 }
 
 /*
@@ -343,7 +353,7 @@ history_prune_batch(int retention)
 	HistoryCaller caller;
 	bool		full;
 
-	if (!history_installed())
+	if (!history_there())
 		return false;
 
 	values[0] = TimestampTzGetDatum(GetCurrentTimestamp() -
@@ -368,7 +378,7 @@ history_forget_marks(void)
 {
 	HistoryCaller caller;
 
-	if (!history_installed())
+	if (!history_there())
 		return;
 	history_refuse_deferred();
 	history_enter(&caller);

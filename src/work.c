@@ -51,6 +51,9 @@ static LWLock *work_shared_lock;
 static WorkView *work_in_hand;
 static RefreshResult *work_result;
 
+/* How many cores the machine has, if that is known */
+static int	work_cores;
+
 static void work_leave(int code, Datum arg);
 static bool work_goes_on(uint64 generation);
 static void work_refresh(Queue *queue, LWLock *lock, int index, int active);
@@ -113,6 +116,7 @@ work_on(Queue *queue, LWLock *lock, bool leader)
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 
+	work_cores = (int) sysconf(_SC_NPROCESSORS_ONLN);
 	for (;;)
 	{
 		int			active;
@@ -280,12 +284,10 @@ work_skip(WorkView *in_hand, RefreshResult *result)
 static int
 work_parallel_workers(int active)
 {
-	long		cores = sysconf(_SC_NPROCESSORS_ONLN);
-
 	active = Min(active, refresher_max_workers);
-	if (active <= 1 || cores <= 0)
+	if (active <= 1 || work_cores <= 0)
 		return -1;
-	return Max(cores - active, 0) / active;
+	return Max(work_cores - active, 0) / active;
 }
 
 /*
