@@ -28,6 +28,7 @@
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -272,6 +273,9 @@ history_insert(HistoryCall *call)
 	Datum		values[HISTORY_COLS];
 	char		nulls[HISTORY_COLS];
 	int			col = 0;
+
+	/* The list may have been written in another encoding than the table. */
+	pg_verifymbstr(row->label, strlen(row->label), false);
 
 	memset(nulls, ' ', sizeof(nulls));
 	history_set_text(values, nulls, col++, row->label);

@@ -7,6 +7,12 @@
  * or hide in it is escaped, so that neither a name nor the text of an error
  * can forge a line.  Long values are cut.
  *
+ * What ends a line is for the reader of the log to say: beside the ASCII
+ * control characters, it may be those of Unicode, or what is left of text in
+ * another encoding.  (Names of databases and roles come from any.)  So only
+ * what is a character of the database's encoding, and none of those, is
+ * written as it is.
+ *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
  *-------------------------------------------------------------------------
@@ -21,8 +27,11 @@
 /* The longest value, in characters, before it is quoted */
 #define LOG_MAX_VALUE	1000
 
-static bool log_needs_quotes(const char *value);
-static int	log_clip(const char *value);
+static const char *log_end(const char *value, int limit, int encoding);
+static void log_escape(StringInfo text, const char *from, const char *end,
+					   bool lines);
+static bool log_is_plain(const char *character, int length);
+static int	log_encoding(void);
 
 /*
  * Make a line of an event and pairs of key and value, ended by a NULL.
@@ -50,39 +59,59 @@ log_event(const char *event,...)
 void
 log_append(StringInfo line, const char *key, const char *value)
 {
-	const char *end = value + log_clip(value);
-	bool		quote = log_needs_quotes(value);
+	const char *end = log_end(value, LOG_MAX_VALUE, log_encoding());
+	StringInfoData text;
+	bool		quote;
 
-	appendStringInfo(line, " %s=", key);
-	if (quote)
-		appendStringInfoChar(line, '"');
-	for (; value < end; value++)
+	initStringInfo(&text);
+	log_escape(&text, value, end, false);
+
+	/* The empty value too, so that it is seen; what is escaped is longer. */
+	quote = text.len == 0 || text.len != end - value ||
+		strpbrk(text.data, " =") != NULL;
+
+	appendStringInfo(line, quote ? " %s=\"%s\"" : " %s=%s", key, text.data);
+	pfree(text.data);
+}
+
+/*
+ * The lines of a DETAIL, HINT or CONTEXT, as they can go to the log: the
+ * server marks each of them as one that goes on.  Allocated in the current
+ * memory context.
+ */
+char *
+log_lines(const char *lines)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	log_escape(&text, lines, lines + strlen(lines), true);
+	return text.data;
+}
+
+/*
+ * Cut a text (or NULL) in place to so many characters, and make it one of the
+ * database's encoding.
+ */
+void
+log_clip(char *text, int limit)
+{
+	int			encoding = GetDatabaseEncoding();
+	char	   *end;
+
+	if (text == NULL)
+		return;
+	end = unconstify(char *, log_end(text, limit, encoding));
+	*end = '\0';
+	while (text <end)
 	{
-		switch (*value)
-		{
-			case '"':
-			case '\\':
-				appendStringInfoChar(line, '\\');
-				appendStringInfoChar(line, *value);
-				break;
-			case '\n':
-				appendStringInfoString(line, "\\n");
-				break;
-			case '\r':
-				appendStringInfoString(line, "\\r");
-				break;
-			case '\t':
-				appendStringInfoString(line, "\\t");
-				break;
-			default:
-				if ((unsigned char) *value < ' ' || *value == 0x7f)
-					appendStringInfo(line, "\\x%02x", (unsigned char) *value);
-				else
-					appendStringInfoChar(line, *value);
-		}
+		int			length = pg_encoding_verifymbchar(encoding, text,
+													  end - text);
+
+		if (length < 1)
+			*text = '?';
+		text	  +=Max(length, 1);
 	}
-	if (quote)
-		appendStringInfoChar(line, '"');
 }
 
 void
@@ -101,27 +130,90 @@ log_append_seconds(StringInfo line, const char *key, int64 microseconds)
 }
 
 /*
- * The empty value is quoted too, so that it is seen.
+ * Where the first so many characters of a value end.  A byte that belongs to
+ * no character counts as one.
  */
-static bool
-log_needs_quotes(const char *value)
+static const char *
+log_end(const char *value, int limit, int encoding)
 {
-	if (*value == '\0')
-		return true;
-	for (; *value; value++)
+	const char *end = value + strlen(value);
+
+	for (int i = 0; i < limit && value < end; i++)
 	{
-		if ((unsigned char) *value <= ' ' || *value == 0x7f ||
-			strchr("=\"\\", *value) != NULL)
-			return true;
+		int			length = pg_encoding_verifymbchar(encoding, value,
+													  end - value);
+
+		value += Max(length, 1);
 	}
-	return false;
+	return value;
 }
 
 /*
- * Bytes of the value that are shown.
+ * Append text, escaped as in C where it is not plain.  With "lines", what makes
+ * it several lines stays, and so do quotes and backslashes.
+ */
+static void
+log_escape(StringInfo text, const char *from, const char *end, bool lines)
+{
+	int			encoding = log_encoding();
+	int			length;
+
+	for (; from < end; from += Max(length, 1))
+	{
+		length = pg_encoding_verifymbchar(encoding, from, end - from);
+		if (lines && (*from == '\n' || *from == '\t'))
+			appendStringInfoChar(text, *from);
+		else if (!lines && (*from == '"' || *from == '\\'))
+			appendStringInfo(text, "\\%c", *from);
+		else if (*from == '\n')
+			appendStringInfoString(text, "\\n");
+		else if (*from == '\r')
+			appendStringInfoString(text, "\\r");
+		else if (*from == '\t')
+			appendStringInfoString(text, "\\t");
+		else if (log_is_plain(from, length))
+			appendBinaryStringInfo(text, from, length);
+		else
+		{
+			for (int i = 0; i < Max(length, 1); i++)
+				appendStringInfo(text, "\\x%02x", (unsigned char) from[i]);
+		}
+	}
+}
+
+/*
+ * Is this a character, of so many bytes, that is neither a control character
+ * of ASCII, ISO 8859 or Unicode nor a line or paragraph separator?
+ */
+static bool
+log_is_plain(const char *character, int length)
+{
+	unsigned char first = character[0];
+
+	switch (length)
+	{
+		case -1:
+			return false;
+		case 1:
+			return first >= ' ' && (first < 0x7f || first >= 0xa0);
+		case 2:
+			return first != 0xc2 || (unsigned char) character[1] >= 0xa0;
+		case 3:
+			return memcmp(character, "\xe2\x80\xa8", 3) != 0 &&
+				memcmp(character, "\xe2\x80\xa9", 3) != 0;
+		default:
+			return true;
+	}
+}
+
+/*
+ * The encoding that text is read by.  A database without one has, as a rule,
+ * UTF-8.
  */
 static int
-log_clip(const char *value)
+log_encoding(void)
 {
-	return pg_mbcharcliplen(value, strlen(value), LOG_MAX_VALUE);
+	int			encoding = GetDatabaseEncoding();
+
+	return encoding == PG_SQL_ASCII ? PG_UTF8 : encoding;
 }

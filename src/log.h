@@ -17,5 +17,7 @@ extern void log_append(StringInfo line, const char *key, const char *value);
 extern void log_append_int(StringInfo line, const char *key, int64 value);
 extern void log_append_seconds(StringInfo line, const char *key,
 							   int64 microseconds);
+extern char *log_lines(const char *lines);
+extern void log_clip(char *text, int limit);
 
 #endif							/* LOG_H */

@@ -469,7 +469,9 @@ work_report_failure(const QueueView *view, const RefreshResult *result)
 			(errcode(error->sqlerrcode),
 			 errmsg_internal(REFRESHER_NAME ": view_refresh_failed%s",
 							 line.data),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0,
-			 error->hint ? errhint("%s", error->hint) : 0,
-			 error->context ? errcontext("%s", error->context) : 0));
+			 error->detail ?
+			 errdetail_internal("%s", log_lines(error->detail)) : 0,
+			 error->hint ? errhint("%s", log_lines(error->hint)) : 0,
+			 error->context ?
+			 errcontext("%s", log_lines(error->context)) : 0));
 }
