@@ -6,7 +6,9 @@
 -- Made here, so that it is the extension's and goes with it; and so that one
 -- that somebody else made, and could change, is refused.
 CREATE SCHEMA bigbrotr_refresher;
-SET LOCAL search_path TO bigbrotr_refresher;
+
+-- Temporary objects of the session that runs this would come first otherwise.
+SET LOCAL search_path TO bigbrotr_refresher, pg_temp;
 
 /*
  * A row for each attempt.  It is written in the transaction of the refresh, so

@@ -137,9 +137,15 @@ sql_plan_as_worker(void)
 
 		status_read(slot, data);
 		if (data->search_path[0])
-			(void) set_config_option("search_path", data->search_path,
+		{
+			/* The caller's temporary tables are not the worker's. */
+			char	   *path = psprintf("%s, pg_temp", data->search_path);
+
+			(void) set_config_option("search_path", path,
 									 PGC_USERSET, PGC_S_SESSION,
 									 GUC_ACTION_SAVE, true, 0, false);
+			pfree(path);
+		}
 		pfree(data);
 	}
 	plan = plan_make(refresher_view_list, sql_worker_role());
