@@ -14,11 +14,15 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_attribute.h"
+#include "catalog/pg_namespace.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "nodes/primnodes.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/bgworker_internals.h"
+#include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/wait_event.h"
 
@@ -112,6 +116,24 @@ compat_has_virtual_columns(Oid relid)
 #else
 	return false;
 #endif
+}
+
+/*
+ * Raise an ERROR if the current user may not use a schema.
+ */
+static inline void
+compat_check_schema_usage(Oid namespace)
+{
+#if PG_VERSION_NUM >= 160000
+	AclResult	result = object_aclcheck(NamespaceRelationId, namespace,
+										 GetUserId(), ACL_USAGE);
+#else
+	AclResult	result = pg_namespace_aclcheck(namespace, GetUserId(),
+											   ACL_USAGE);
+#endif
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_SCHEMA, get_namespace_name(namespace));
 }
 
 /*

@@ -219,7 +219,7 @@ plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
 
 	/* What a wildcard adds has the short name if that means the same. */
 	if (spec->name == NULL && !OidIsValid(item.target.relid))
-		item.label = psprintf("%s.*", quote_identifier(schema));
+		item.label = psprintf("%s.*", target_label(NULL, schema));
 	else
 		item.label = target_label(spec->name == NULL &&
 								  OidIsValid(item.target.relid) &&

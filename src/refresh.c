@@ -18,16 +18,21 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "commands/prepare.h"
+#include "commands/sequence.h"
+#include "common/hashfn.h"
 #include "executor/instrument.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "optimizer/cost.h"
+#include "parser/parse_node.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
 #include "storage/lock.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
+#include "tcop/utility.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
@@ -35,7 +40,11 @@
 #include "utils/timeout.h"
 
 #include "compat.h"
+#include "log.h"
 #include "refresh.h"
+
+/* The longest text of an error that is kept, in characters */
+#define REFRESH_MAX_TEXT	10000
 
 /* The role that this process connected as */
 static Oid	refresh_role = InvalidOid;
@@ -57,12 +66,21 @@ static void refresh_read_meter(const RefreshMeter *meter,
 							   RefreshResult *result);
 static void refresh_in_transaction(const RefreshRequest *request,
 								   RefreshResult *result);
+static RefreshTarget refresh_check(const RefreshTarget *planned,
+								   RefreshResult *result);
+static ErrorData *refresh_take_error(void);
 static void refresh_arm(int timeout);
 static void refresh_disarm(void);
-static void refresh_execute(const char *command);
-static void refresh_call(const char *command);
-static void refresh_run_spi(const char *command, bool atomic);
+static void refresh_execute(const RefreshTarget *target);
+static void refresh_setup_parser(ParseState *pstate, void *arg);
+static Node *refresh_parse_name(ParseState *pstate, ColumnRef *name);
+static void refresh_call(const RefreshTarget *target);
+static void refresh_run_call(const RefreshTarget *target, const char *text,
+							 ProcessUtilityContext context);
+static void refresh_call_context(void *arg);
 static void refresh_reset_session(void);
+static void refresh_reset_role(void);
+static void refresh_drop_temporary(void);
 
 /*
  * Handler of SIGINT, for processes that refresh views.
@@ -81,12 +99,20 @@ refresh_handle_cancel(SIGNAL_ARGS)
  * Force the settings that a stray default of the role, of the database or of
  * the server must not break.  Outside of a transaction, once a process.
  *
- * What is set so can neither be set otherwise by a view's function.
+ * Among them is who we are.  The owner of the database can have its sessions
+ * begin as himself, by a default of "role" or "session_authorization": then
+ * his functions would be trusted, and could take back what the process had
+ * connected as.
+ *
+ * What is set here is what a view's function can RESET to.
  */
 void
 refresh_force_settings(void)
 {
 	static const char *const settings[][2] = {
+		{"role", "none"},
+		{"exit_on_error", "off"},
+		{"quote_all_identifiers", "off"},	/* not for CONCURRENTLY */
 		{"statement_timeout", "0"},
 		{"transaction_timeout", "0"},	/* since 17 */
 		{"default_transaction_read_only", "off"},
@@ -94,13 +120,19 @@ refresh_force_settings(void)
 		{"default_transaction_isolation", "read committed"},
 	};
 
-	refresh_role = GetSessionUserId();
+	refresh_role = GetAuthenticatedUserId();
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	SetConfigOption("session_authorization",
+					GetUserNameFromId(refresh_role, false),
+					PGC_SUSET, PGC_S_OVERRIDE);
 	for (size_t i = 0; i < lengthof(settings); i++)
 	{
 		if (GetConfigOption(settings[i][0], true, false) != NULL)
 			SetConfigOption(settings[i][0], settings[i][1],
 							PGC_SUSET, PGC_S_OVERRIDE);
 	}
+	CommitTransactionCommand();
 }
 
 /*
@@ -117,6 +149,9 @@ refresh_view(const RefreshRequest *request, RefreshResult *result)
 
 	memset(result, 0, sizeof(RefreshResult));
 	refresh_set_limits(request);
+
+	/* The rows of the history are numbered by one, too. */
+	ResetSequenceCaches();
 
 	/* So that now() is this moment, in the view's query too */
 	SetCurrentStatementStartTimestamp();
@@ -142,9 +177,9 @@ refresh_view(const RefreshRequest *request, RefreshResult *result)
 		refresh_disarm();
 		MemoryContextSwitchTo(caller);
 		result->outcome = REFRESH_FAILED;
-		result->error = CopyErrorData();
-		FlushErrorState();
+		result->error = refresh_take_error();
 		AbortOutOfAnyTransaction();
+		PortalErrorCleanup();
 		MemoryContextSwitchTo(caller);
 		RESUME_INTERRUPTS();
 	}
@@ -167,17 +202,22 @@ refresh_view(const RefreshRequest *request, RefreshResult *result)
 void
 refresh_in_session(const RefreshTarget *target, RefreshResult *result)
 {
+	RefreshTarget now;
 	RefreshMeter meter;
 
 	memset(result, 0, sizeof(RefreshResult));
 	result->started_at = IsolationUsesXactSnapshot() ?
 		GetCurrentTransactionStartTimestamp() : GetCurrentTimestamp();
-	result->method = target->method;
-	if (target->method == REFRESH_METHOD_NONE)
-		target_raise(target);
-
 	refresh_start_meter(&meter);
-	refresh_execute(target_command(target));
+	now = refresh_check(target, result);
+	if (now.method == REFRESH_METHOD_PROCEDURE)
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		refresh_run_call(&now, target_command(&now), PROCESS_UTILITY_QUERY);
+		PopActiveSnapshot();
+	}
+	else
+		refresh_execute(&now);
 	refresh_read_meter(&meter, result);
 	result->outcome = REFRESH_REFRESHED;
 }
@@ -268,22 +308,54 @@ refresh_read_meter(const RefreshMeter *meter, RefreshResult *result)
 static void
 refresh_in_transaction(const RefreshRequest *request, RefreshResult *result)
 {
-	RefreshTarget now = *request->target;
-	char	   *command;
+	RefreshTarget now;
 
 	refresh_arm(request->refresh_timeout);
+	now = refresh_check(request->target, result);
+	if (now.method == REFRESH_METHOD_PROCEDURE)
+		refresh_call(&now);
+	else
+		refresh_execute(&now);
+	refresh_disarm();
+}
+
+/*
+ * What the target stands for now; raises an ERROR if that cannot be refreshed,
+ * or is something else than was planned.
+ *
+ * What a function's owner may do is asked while the function is locked, so
+ * that it is not somebody else's when it is called.
+ */
+static RefreshTarget
+refresh_check(const RefreshTarget *planned, RefreshResult *result)
+{
+	RefreshTarget now = *planned;
+
+	target_lock(planned);
 	target_resolve(&now, GetUserId());
 	result->method = now.method;
 	if (now.method == REFRESH_METHOD_NONE)
 		target_raise(&now);
-	target_check_unchanged(request->target, &now);
-	command = target_command(&now);
+	target_check_unchanged(planned, &now);
+	return now;
+}
 
-	if (now.method == REFRESH_METHOD_PROCEDURE)
-		refresh_call(command);
-	else
-		refresh_execute(command);
-	refresh_disarm();
+/*
+ * The error that was caught, in the current memory context, as the log and
+ * the history can take it: its texts may be as long as memory is, and hold
+ * names from databases of other encodings.
+ */
+static ErrorData *
+refresh_take_error(void)
+{
+	ErrorData  *error = CopyErrorData();
+
+	FlushErrorState();
+	log_clip(error->message, REFRESH_MAX_TEXT);
+	log_clip(error->detail, REFRESH_MAX_TEXT);
+	log_clip(error->hint, REFRESH_MAX_TEXT);
+	log_clip(error->context, REFRESH_MAX_TEXT);
+	return error;
 }
 
 /*
@@ -309,14 +381,55 @@ refresh_disarm(void)
 }
 
 /*
- * Run a command that is one transaction.
+ * Run what is one transaction by SPI, and throw its rows away.
  */
 static void
-refresh_execute(const char *command)
+refresh_execute(const RefreshTarget *target)
 {
+	const char *command = target_command(target);
+	SPIPrepareOptions parsing = {0};
+	SPIExecuteOptions execution = {0};
+	SPIPlanPtr	plan;
+	int			code;
+
+	if (OidIsValid(target->funcid))
+	{
+		parsing.parserSetup = refresh_setup_parser;
+		parsing.parserSetupArg = target_call(target);
+	}
+	execution.dest = CreateDestReceiver(DestNone);
+
 	PushActiveSnapshot(GetTransactionSnapshot());
-	refresh_run_spi(command, true);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	plan = SPI_prepare_extended(command, &parsing);
+	code = plan ? SPI_execute_plan_extended(plan, &execution) : SPI_result;
+	if (code < 0)
+		elog(ERROR, "could not execute \"%s\": %s",
+			 command, SPI_result_code_string(code));
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "could not disconnect from SPI");
 	PopActiveSnapshot();
+}
+
+/*
+ * Have a command "SELECT name" parsed as the call of a function.
+ */
+static void
+refresh_setup_parser(ParseState *pstate, void *arg)
+{
+	pstate->p_pre_columnref_hook = refresh_parse_name;
+	pstate->p_ref_hook_state = arg;
+}
+
+static Node *
+refresh_parse_name(ParseState *pstate, ColumnRef *name)
+{
+	const FuncExpr *call = pstate->p_ref_hook_state;
+
+	if (call->funcretset)
+		pstate->p_hasTargetSRFs = true;
+	return copyObject((Node *) call);
 }
 
 /*
@@ -327,15 +440,16 @@ refresh_execute(const char *command)
  * make one that has nothing to run but is active during the call.
  */
 static void
-refresh_call(const char *command)
+refresh_call(const RefreshTarget *target)
 {
 	Portal		caller_portal = ActivePortal;
 	MemoryContext caller_context = PortalContext;
 	Portal		portal = CreatePortal("", true, true);
 	const char *text;
 
-	/* A COMMIT ends the context that the command is in, but not the portal's. */
-	text = MemoryContextStrdup(portal->portalContext, command);
+	/* A COMMIT ends the context that we are in, but not the portal's. */
+	MemoryContextSwitchTo(portal->portalContext);
+	text = target_command(target);
 
 	portal->visible = false;
 	PortalDefineQuery(portal, NULL, text, CMDTAG_CALL, NIL, NULL);
@@ -347,7 +461,7 @@ refresh_call(const char *command)
 		ActivePortal = portal;
 		PortalContext = portal->portalContext;
 		EnsurePortalSnapshotExists();
-		refresh_run_spi(text, false);
+		refresh_run_call(target, text, PROCESS_UTILITY_QUERY_NONATOMIC);
 		if (portal->portalSnapshot != NULL && ActiveSnapshotSet())
 			PopActiveSnapshot();
 		portal->portalSnapshot = NULL;
@@ -363,48 +477,101 @@ refresh_call(const char *command)
 
 	ActivePortal = caller_portal;
 	PortalContext = caller_context;
+	MemoryContextSwitchTo(TopTransactionContext);
 	MarkPortalDone(portal);
 	PortalDrop(portal, false);
 }
 
 /*
- * Have SPI run a command and throw its rows away.
+ * Call a procedure by its OID.  Extensions that watch statements see a CALL
+ * with an identifier of its own, as they would of one that was parsed.
  */
 static void
-refresh_run_spi(const char *command, bool atomic)
+refresh_run_call(const RefreshTarget *target, const char *text,
+				 ProcessUtilityContext context)
 {
-	SPIExecuteOptions options = {0};
-	int			code;
+	PlannedStmt *statement = makeNode(PlannedStmt);
+	CallStmt   *call = makeNode(CallStmt);
+	ErrorContextCallback callback;
 
-	options.allow_nonatomic = !atomic;
-	options.dest = CreateDestReceiver(DestNone);
+	call->funcexpr = target_call(target);
+	statement->commandType = CMD_UTILITY;
+	statement->queryId = hash_bytes_extended((const unsigned char *) text,
+											 strlen(text), 0);
+	statement->canSetTag = true;
+	statement->utilityStmt = (Node *) call;
+	statement->stmt_location = -1;
 
-	if (SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	code = SPI_execute_extended(command, &options);
-	if (code < 0)
-		elog(ERROR, "could not execute \"%s\": %s",
-			 command, SPI_result_code_string(code));
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "could not disconnect from SPI");
+	callback.callback = refresh_call_context;
+	callback.arg = unconstify(char *, text);
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	ProcessUtility(statement, text, false, context, NULL, NULL,
+				   CreateDestReceiver(DestNone), NULL);
+	error_context_stack = callback.previous;
+	CommandCounterIncrement();
+}
+
+static void
+refresh_call_context(void *arg)
+{
+	errcontext("SQL statement \"%s\"", (const char *) arg);
 }
 
 /*
- * Leave nothing of a view's function to the next: no settings, no role, no
- * advisory locks.  (A connection pool resets its connections in the same way.)
+ * Leave nothing of a view's function to the next: no cursors, no role, no
+ * settings, no prepared statements, no locks, no temporary objects.  (A
+ * connection pool resets its connections in the same way.)
+ *
+ * The next function may be a stronger role's, and what is temporary comes
+ * first wherever it names a table or a type without a schema: one that a
+ * weaker role has made would be a trap.  So an ERROR here, which is caught
+ * nowhere, rightly ends the process.
  */
 static void
 refresh_reset_session(void)
 {
-	if (GetSessionUserId() != refresh_role)
-	{
-		StartTransactionCommand();
-		SetSessionAuthorization(refresh_role, superuser_arg(refresh_role));
-		CommitTransactionCommand();
-	}
-	if (GetOuterUserId() != GetSessionUserId())
-		SetConfigOption("role", "none", PGC_SUSET, PGC_S_SESSION);
+	PortalHashTableDeleteAll();
+	refresh_reset_role();
 	ResetAllOptions();
 	DropAllPreparedStatements();
 	LockReleaseAll(USER_LOCKMETHOD, true);
+	refresh_drop_temporary();
+}
+
+/*
+ * Be again who we were when we connected.
+ */
+static void
+refresh_reset_role(void)
+{
+	if (GetSessionUserId() != refresh_role)
+	{
+		StartTransactionCommand();
+		SetConfigOption("session_authorization",
+						GetUserNameFromId(refresh_role, false),
+						PGC_SUSET, PGC_S_SESSION);
+		CommitTransactionCommand();
+	}
+	if (OidIsValid(GetCurrentRoleId()))
+		SetConfigOption("role", "none", PGC_SUSET, PGC_S_SESSION);
+}
+
+/*
+ * Drop what is in this session's temporary schema, if it has one by now.
+ */
+static void
+refresh_drop_temporary(void)
+{
+	Oid			schema;
+	Oid			toast_schema;
+
+	GetTempNamespaceState(&schema, &toast_schema);
+	if (!OidIsValid(schema))
+		return;
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	ResetTempTableNamespace();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
 }

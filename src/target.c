@@ -28,6 +28,7 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -36,6 +37,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "settings.h"
 #include "target.h"
 
@@ -126,13 +128,50 @@ target_raise(const RefreshTarget *target)
 }
 
 /*
+ * Lock the function that a target was planned with until the end of the
+ * transaction.
+ *
+ * It can then neither be dropped or renamed nor be given to another role, so
+ * that what is found by target_resolve() after this is what is called.  A
+ * relation is not locked: REFRESH takes the lock that it needs, and a weaker
+ * one held before would invite deadlocks.
+ */
+void
+target_lock(const RefreshTarget *target)
+{
+	if (OidIsValid(target->funcid))
+		LockDatabaseObject(ProcedureRelationId, target->funcid, 0,
+						   AccessShareLock);
+}
+
+/*
+ * The call of a target's function, which must be locked.
+ *
+ * Its name is not looked up again: somebody could have renamed the schema by
+ * then and put another one in its place, and a function of this name whose
+ * arguments have defaults would make the name ambiguous.  Raises an ERROR if
+ * the current user may not use the schema, as looking up the name would.
+ */
+FuncExpr *
+target_call(const RefreshTarget *target)
+{
+	FuncExpr   *call = makeFuncExpr(target->funcid,
+									get_func_rettype(target->funcid), NIL,
+									InvalidOid, InvalidOid,
+									COERCE_EXPLICIT_CALL);
+
+	compat_check_schema_usage(get_func_namespace(target->funcid));
+	call->funcretset = get_func_retset(target->funcid);
+	return call;
+}
+
+/*
  * The command that refreshes a target, built from what the OIDs stand for
  * now.
  *
- * A function is locked until the end of the transaction, so that what
- * was checked is what is called.  A relation is not: REFRESH takes the lock
- * that it needs, and a weaker one held before would invite deadlocks.  Raises
- * an ERROR if the object is gone.
+ * In "SELECT name" and in "CALL name()", the name is there to be read: it
+ * stands for the call that target_call() makes.  Raises an ERROR if the object
+ * is gone.
  */
 char *
 target_command(const RefreshTarget *target)
@@ -143,8 +182,6 @@ target_command(const RefreshTarget *target)
 
 	if (OidIsValid(target->funcid))
 	{
-		LockDatabaseObject(ProcedureRelationId, target->funcid, 0,
-						   AccessShareLock);
 		name = get_func_name(target->funcid);
 		namespace = name ? get_func_namespace(target->funcid) : InvalidOid;
 	}
@@ -160,7 +197,7 @@ target_command(const RefreshTarget *target)
 			target_raise(target);
 			break;
 		case REFRESH_METHOD_FUNCTION:
-			format = "SELECT %s()";
+			format = "SELECT %s";
 			break;
 		case REFRESH_METHOD_PROCEDURE:
 			format = "CALL %s()";
@@ -178,9 +215,7 @@ target_command(const RefreshTarget *target)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("\"%s\" was dropped in this moment",
 						target_label(target->schema, target->name))));
-	return psprintf(format,
-					quote_qualified_identifier(get_namespace_name(namespace),
-											   name));
+	return psprintf(format, target_label(get_namespace_name(namespace), name));
 }
 
 /*
@@ -204,11 +239,19 @@ target_qualified_name(const RefreshTarget *target)
 /*
  * A name as the log, the history and SQL itself write it: quoted where SQL
  * needs it, so that two names never look the same.
+ *
+ * One name has one label, whatever the session has set: a label is a key.
  */
 char *
 target_label(const char *schema, const char *name)
 {
-	return quote_qualified_identifier(schema, name);
+	bool		quote_all = quote_all_identifiers;
+	char	   *label;
+
+	quote_all_identifiers = false;
+	label = quote_qualified_identifier(schema, name);
+	quote_all_identifiers = quote_all;
+	return label;
 }
 
 const char *

@@ -10,7 +10,7 @@
 #ifndef TARGET_H
 #define TARGET_H
 
-#include "postgres_ext.h"
+#include "nodes/primnodes.h"
 
 /* Room for a label: two names of which every byte is a doubled quote */
 #define TARGET_LABEL_SIZE	(4 * NAMEDATALEN + 8)
@@ -50,6 +50,8 @@ extern void target_resolve(RefreshTarget *target, Oid role);
 extern void target_check_unchanged(const RefreshTarget *planned,
 								   const RefreshTarget *now);
 extern void target_raise(const RefreshTarget *target);
+extern void target_lock(const RefreshTarget *target);
+extern FuncExpr *target_call(const RefreshTarget *target);
 extern char *target_command(const RefreshTarget *target);
 extern char *target_qualified_name(const RefreshTarget *target);
 extern char *target_label(const char *schema, const char *name);
