@@ -62,8 +62,8 @@ sub burst
 sub show_failure
 {
 	my @past = @{ $scene->{past} };
-	my @log = grep { !/LOG:  level: / } split /\n/,
-	  slurp_file($scene->node->logfile);
+	my @log = grep { !/LOG:  (?:level: |parameter "|received SIGHUP)/ }
+	  split /\n/, slurp_file($scene->node->logfile);
 
 	$scene->tell('the last events:');
 	$scene->tell("    $_") foreach @past[ -(@past < 15 ? @past : 15) .. -1 ];
@@ -71,7 +71,7 @@ sub show_failure
 	$scene->tell("    $_=" . ($scene->{settings}{$_} // ''))
 	  foreach sort keys %{ $scene->{settings} };
 	$scene->tell('the end of ' . $scene->node->logfile . ':');
-	$scene->tell("    $_") foreach @log[ -(@log < 120 ? @log : 120) .. -1 ];
+	$scene->tell("    $_") foreach @log[ -(@log < 200 ? @log : 200) .. -1 ];
 	return;
 }
 

@@ -97,12 +97,16 @@ sub linger
 
 # ---- what is told --------------------------------------------------------------
 
-# A line about the progress.
+# Lines about the progress: at once, for somebody who waits for long.
 sub tell
 {
 	my ($self, $text) = @_;
 
-	note("soak: $_") foreach split /\n/, $text;
+	foreach (split /\n/, $text)
+	{
+		if ($ENV{SOAK_MINUTES}) { diag("soak: $_"); }
+		else { note("soak: $_"); }
+	}
 	return;
 }
 

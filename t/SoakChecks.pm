@@ -45,7 +45,8 @@ my $alarms = qr/bigbrotr_refresher: helpers_missing/;
 
 # An internal error of our processes is a defect, unless it is what the server
 # itself says when somebody else was quicker.
-my $internal = qr/\ bigbrotr_refresher[^\[]*\[\d+\]\ XX\d\d\d\ /;
+my $internal =
+  qr/ bigbrotr_refresher[^\[]*\[\d+\] XX\d\d\d (?:WARNING|ERROR|FATAL|PANIC): /;
 my $quicker = qr/tuple\ (?:concurrently|already)\ (?:updated|deleted)
 	|cache\ lookup\ failed|could\ not\ open\ relation\ with\ OID
 	|could\ not\ find\ (?:trigger|tuple)/x;
@@ -263,7 +264,7 @@ sub check_temporary_files
 		my ($pid) = $file =~ /pgsql_tmp(\d+)\./;
 
 		$scene->complain("left behind: $file")
-		  if defined $pid && ($worker{$pid} || !-e "/proc/$pid") && -e $file;
+		  if defined $pid && ($worker{$pid} || !kill 0, $pid) && -e $file;
 	}
 	return;
 }
@@ -283,10 +284,12 @@ sub check_worker
 			  /\[$pid\] .*Grand total: .* (\d+) used$/m;
 			return $used;
 		});
-	($private) = slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
 	$scene->record('bytes in use by a worker', $used);
-	$scene->record('private kB of a worker', $private);
 	$scene->complain("worker $pid uses $used bytes") if $used > $most_used;
+	return unless -e "/proc/$pid";
+
+	($private) = slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
+	$scene->record('private kB of a worker', $private);
 	$scene->complain("worker $pid has $private kB")
 	  if $private > $most_private_kb;
 
@@ -312,12 +315,11 @@ sub check_log
 	{
 		my $offset = $scene->{log_offset}{ $node->name } // 0;
 		my $log = slurp_file($node->logfile, $offset);
-		my $killed = () = $log =~ /terminated by signal 9\b/g;
 
 		# The last line may not be complete.
 		$log =~ s/[^\n]*\z//;
 		$scene->{log_offset}{ $node->name } = $offset + length $log;
-		$scene->{kills} -= $killed;
+		$scene->{kills}-- while $log =~ /terminated by signal 9\b/g;
 		foreach my $line (split /\n/, $log)
 		{
 			$scene->complain($node->name . " says: $line")

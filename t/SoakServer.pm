@@ -240,7 +240,7 @@ sub _kill
 		sub {
 			$log = slurp_file($scene->node->logfile, $offset);
 			return $log =~ /all server processes terminated; reinitializing/
-			  || (!-e "/proc/$pid" && $log !~ /terminated by signal 9/);
+			  || (!kill(0, $pid) && $log !~ /terminated by signal 9/);
 		});
 	$scene->said('too late') unless $log =~ /reinitializing/;
 	$scene->await_sql('the server answers again', 'postgres',
