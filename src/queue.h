@@ -11,6 +11,7 @@
 #define QUEUE_H
 
 #include "datatype/timestamp.h"
+#include "portability/instr_time.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
@@ -78,6 +79,7 @@ typedef struct QueueView
 	int			nwaits;			/* what it reads and is not done */
 	TimestampTz reads_as_of;	/* the oldest data that it reads; 0: unknown */
 	TimestampTz started_at;
+	instr_time	began;			/* likewise, by the monotonic clock */
 	QueueOutput output;			/* before it is done: as it was before */
 } QueueView;
 
