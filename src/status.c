@@ -20,6 +20,7 @@
 
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "portability/instr_time.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
@@ -29,8 +30,8 @@
 #include "settings.h"
 #include "status.h"
 
-/* How long a worker may take to hear that it is enabled, in microseconds */
-#define STATUS_PATIENCE		(10 * USECS_PER_SEC)
+/* How long a worker may take to hear that it is enabled, in milliseconds */
+#define STATUS_PATIENCE		10000
 
 /* A database's slot */
 typedef struct StatusSlot
@@ -77,6 +78,7 @@ static Size status_shmem_size(void);
 static void status_detach(int code, Datum arg);
 static void status_leave(int code, Datum arg);
 static void status_count(StatusCounts *counts, RefreshOutcome outcome);
+static double status_elapsed(instr_time since);
 static void status_raise_not_running(const char *database, bool disabled);
 
 /*
@@ -379,9 +381,10 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 		   int64 *duration)
 {
 	int			number = status_find(database);
-	TimestampTz patience = 0;
+	bool		patient = false;
 	StatusSlot *slot;
 	uint64		request = 0;
+	instr_time	begin;
 	int			pid;
 
 	if (number < 0)
@@ -404,8 +407,7 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 		SetLatch(slot->latch);
 
 		/* It may not have heard yet that it is enabled. */
-		if (slot->data.state == STATUS_DISABLED)
-			patience = GetCurrentTimestamp() + STATUS_PATIENCE;
+		patient = slot->data.state == STATUS_DISABLED;
 	}
 	LWLockRelease(status_shared->lock);
 	if (request == 0)
@@ -413,6 +415,7 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 	if (!wait)
 		return;
 
+	INSTR_TIME_SET_CURRENT(begin);
 	for (;;)
 	{
 		bool		served;
@@ -422,9 +425,9 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 		LWLockAcquire(status_shared->lock, LW_SHARED);
 		served = slot->served >= request;
 		disabled = slot->data.state == STATUS_DISABLED;
-		if (!disabled)
-			patience = 0;
-		else if (GetCurrentTimestamp() < patience)
+		patient = patient && disabled &&
+			status_elapsed(begin) < STATUS_PATIENCE;
+		if (patient)
 			disabled = false;
 		stopped = disabled || slot->data.pid != pid;
 		*counts = slot->served_counts;
@@ -438,7 +441,7 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 			status_raise_not_running(database, disabled);
 		}
 		(void) ConditionVariableTimedSleep(&slot->served_cv,
-										   patience != 0 ? 1000 : -1,
+										   patient ? 1000 : -1,
 										   compat_wait_event());
 	}
 }
@@ -471,6 +474,19 @@ status_elsewhere(void)
 	elsewhere = status_mine->elsewhere;
 	LWLockRelease(status_shared->lock);
 	return elsewhere;
+}
+
+/*
+ * Milliseconds since then, whatever became of the time of the day.
+ */
+static double
+status_elapsed(instr_time since)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, since);
+	return INSTR_TIME_GET_MILLISEC(now);
 }
 
 static void
