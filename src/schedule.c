@@ -46,7 +46,8 @@ struct Schedule
 static ScheduleEntry *schedule_entry(Schedule *schedule, const PlanItem *item);
 static void schedule_say_note(ScheduleEntry *entry, const PlanItem *item);
 static int	schedule_interval(const PlanItem *item);
-static void schedule_forget_future(HistoryLast *last, TimestampTz now);
+static void schedule_forget_future(HistoryLast *last, int interval,
+								   TimestampTz now);
 
 /*
  * Make an empty schedule, in the current memory context.
@@ -68,12 +69,12 @@ schedule_create(void)
 
 /*
  * Follow a new plan: read the history of what is new (of all, if it is to be
- * read again), forget what is not
- * planned any more, and log what is to be said of an item unless it was said
- * already.  Needs a transaction.
+ * read again), forget what is not planned any more, and log what is to be said
+ * of an item unless it was said already.  Needs a transaction.
  */
 void
-schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread)
+schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
+				TimestampTz now)
 {
 	HASH_SEQ_STATUS scan;
 	ScheduleEntry *entry;
@@ -96,7 +97,7 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread)
 			memset(&entry->last, 0, sizeof(HistoryLast));
 		}
 		if ((!found || reread) &&
-			history_read_last(plan->items[i].label, &last))
+			schedule_read(&plan->items[i], now, &last))
 			entry->last = last;
 		entry->planned = true;
 		schedule_say_note(entry, &plan->items[i]);
@@ -124,7 +125,7 @@ schedule_next(Schedule *schedule, const RefreshPlan *plan, TimestampTz now)
 		PlanItem   *item = &plan->items[i];
 		ScheduleEntry *entry = schedule_entry(schedule, item);
 
-		schedule_forget_future(&entry->last, now);
+		schedule_forget_future(&entry->last, schedule_interval(item), now);
 		next = Min(next, schedule_due(&entry->last, schedule_interval(item)));
 	}
 	return next;
@@ -150,7 +151,7 @@ schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
 		int			interval = schedule_interval(item);
 		bool		regular;
 
-		schedule_forget_future(last, now);
+		schedule_forget_future(last, interval, now);
 		regular = all || last->schedule_start == 0 ||
 			last->schedule_start + interval * USECS_PER_SEC <= now;
 		retried[i] = !regular && schedule_due(last, interval) <= now;
@@ -209,6 +210,19 @@ schedule_forget_marks(Schedule *schedule)
 }
 
 /*
+ * Read what the history knows of a view, without what lies in the future;
+ * false if it knows nothing.  Needs a transaction.
+ */
+bool
+schedule_read(const PlanItem *item, TimestampTz now, HistoryLast *last)
+{
+	if (!history_read_last(item->label, last))
+		return false;
+	schedule_forget_future(last, schedule_interval(item), now);
+	return true;
+}
+
+/*
  * When a view is due of which this is the last that is known, by its interval
  * in seconds (0: the default); DT_NOBEGIN if it was never in a cycle.
  */
@@ -251,11 +265,19 @@ schedule_interval(const PlanItem *item)
  * A cycle that lies in the future shows that the clock was set back.  Then it
  * is as if that cycle had started now, so that nobody waits for longer than
  * one interval.
+ *
+ * If it lies in the future by more than the interval, it is as if it had never
+ * been: the view is due at once, after which the history is right again.  Else
+ * the wait would begin anew each time that the history is read, until the
+ * clock is there.
  */
 static void
-schedule_forget_future(HistoryLast *last, TimestampTz now)
+schedule_forget_future(HistoryLast *last, int interval, TimestampTz now)
 {
-	last->schedule_start = Min(last->schedule_start, now);
+	if (last->schedule_start > now + interval * USECS_PER_SEC)
+		last->schedule_start = 0;
+	else
+		last->schedule_start = Min(last->schedule_start, now);
 	last->cycle_start = Min(last->cycle_start, now);
 }
 

@@ -20,7 +20,7 @@ typedef struct Schedule Schedule;
 
 extern Schedule *schedule_create(void);
 extern void schedule_follow(Schedule *schedule, const RefreshPlan *plan,
-							bool reread);
+							bool reread, TimestampTz now);
 extern TimestampTz schedule_next(Schedule *schedule, const RefreshPlan *plan,
 								 TimestampTz now);
 extern int	schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
@@ -29,6 +29,8 @@ extern int	schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
 extern void schedule_record(Schedule *schedule, const RefreshPlan *plan,
 							TimestampTz start, const QueueInput *views);
 extern void schedule_forget_marks(Schedule *schedule);
+extern bool schedule_read(const PlanItem *item, TimestampTz now,
+						  HistoryLast *last);
 extern TimestampTz schedule_due(const HistoryLast *last, int interval);
 
 #endif							/* SCHEDULE_H */

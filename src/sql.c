@@ -103,7 +103,8 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 		sql_put_text(&row, target_method_name(item->target.method));
 		sql_put_text(&row, item->target.message);
 		sql_put(&row, sql_labels(plan, item->depends, item->ndepends));
-		if (history_read_last(item->label, &last) && last.schedule_start != 0)
+		if (schedule_read(item, GetCurrentTimestamp(), &last) &&
+			last.schedule_start != 0)
 			sql_put_time(&row, schedule_due(&last, item->interval));
 		else
 			sql_put_null(&row);

@@ -75,6 +75,7 @@ typedef struct WorkerState
 	RefreshPlan *plan;
 	uint64		plan_generation;	/* of the list that was planned */
 	TimestampTz awaited;		/* what it sleeps for; DT_NOEND: nothing */
+	TimestampTz decided;		/* when it was decided to sleep for that */
 	uint64		elsewhere;		/* refreshes in other sessions so far */
 	bool		reread;			/* the history, with the next plan */
 	TimestampTz last_prune;
@@ -237,7 +238,8 @@ worker_plan(WorkerState *state)
 	MemoryContextSwitchTo(caller);
 	worker_check_history(state);
 	schedule_follow(state->schedule, state->plan,
-					state->reread || elsewhere != state->elsewhere);
+					state->reread || elsewhere != state->elsewhere,
+					GetCurrentTimestamp());
 	state->reread = false;
 	state->elsewhere = elsewhere;
 	MemoryContextSwitchTo(CurTransactionContext);
@@ -371,16 +373,18 @@ worker_turn(WorkerState *state, bool timed_out)
 		if (run == 0 && next > now)
 		{
 			state->awaited = next;
+			state->decided = now;
 			status_set_state(STATUS_IDLE, next);
 			return;
 		}
 
 		/*
 		 * On time: count from when it was due, so that the schedule does not
-		 * drift.
+		 * drift.  By the clock: if that was set back, then from what it says.
 		 */
 		if (next == state->awaited && next <= now &&
-			now - next < WORKER_MAX_LATENESS)
+			start - next < WORKER_MAX_LATENESS &&
+			next - start < WORKER_MAX_LATENESS)
 			start = next;
 		state->awaited = DT_NOEND;
 		worker_cycle(state, start, now, run);
@@ -518,12 +522,15 @@ worker_sleep(WorkerState *state)
 	else
 	{
 		char		activity[MAXDATELEN + 32];
+		TimestampTz now;
 
 		snprintf(activity, sizeof(activity), "next refresh due at %s",
 				 timestamptz_to_str(state->awaited));
 		pgstat_report_activity(STATE_IDLE, activity);
-		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-												  state->awaited);
+
+		/* If the clock was set back since that was decided, no longer. */
+		now = Max(GetCurrentTimestamp(), state->decided);
+		timeout = TimestampDifferenceMilliseconds(now, state->awaited);
 		events |= WL_TIMEOUT;
 	}
 	return (WaitLatch(MyLatch, events, timeout,
