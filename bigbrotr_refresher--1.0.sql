@@ -194,7 +194,8 @@ BEGIN ATOMIC
         SELECT h.view, h.outcome, h.started_at, h.duration, h.id
         FROM history AS h
         WHERE h.cycle_start = coalesce(cycle,
-            (SELECT max(n.cycle_start) FROM history AS n))
+            (SELECT n.cycle_start FROM history AS n
+            WHERE n.cycle_start IS NOT NULL ORDER BY n.id DESC LIMIT 1))
     ), scale AS (
         SELECT min(c.started_at) AS start,
             greatest(extract(epoch FROM
