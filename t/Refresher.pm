@@ -108,7 +108,7 @@ sub configure
 	}
 	$node->safe_psql('postgres', $sql . 'SELECT pg_reload_conf();');
 	$node->poll_query_until('postgres',
-		"SELECT pg_conf_load_time() > '$before'")
+		"SELECT pg_conf_load_time() <> '$before'")
 	  or die 'the configuration was not read';
 	$node->safe_psql('postgres', 'SELECT');
 	return;
