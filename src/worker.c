@@ -65,6 +65,9 @@
 /* How much the server's caches may grow beside that, in bytes */
 #define WORKER_CACHES_SLACK (512 * 1024)
 
+/* How much the process may grow until another one replaces it, in bytes */
+#define WORKER_GROWTH (32 * 1024 * 1024)
+
 /* What the worker knows from one turn of its loop to the next */
 typedef struct WorkerState
 {
@@ -80,6 +83,7 @@ typedef struct WorkerState
 	bool		reread;			/* the history, with the next plan */
 	TimestampTz last_prune;
 	Size		caches;			/* the server's, soon after they were empty */
+	Size		memory;			/* all that is allocated, after one cycle */
 	bool		history_missed; /* and it was said that it is missing */
 } WorkerState;
 
@@ -95,6 +99,8 @@ static bool worker_forget_marks(void);
 static bool worker_prune_batch(void);
 static bool worker_attempt(bool (*action) (void));
 static void worker_trim_caches(WorkerState *state);
+static void worker_retire(WorkerState *state, TimestampTz now,
+						  TimestampTz next);
 static void worker_publish_search_path(void);
 static void worker_check_history(WorkerState *state);
 static bool worker_sleep(WorkerState *state);
@@ -279,6 +285,38 @@ worker_trim_caches(WorkerState *state)
 }
 
 /*
+ * With nothing due until "next", end if the process has grown too large; the
+ * postmaster starts another one, which goes on by the history.
+ *
+ * Each type of a temporary table leaves half a kilobyte in the server's cache
+ * of types for as long as the process lives, and so may other things that a
+ * view's function uses.  What temp_buffers allows is not counted, for it is
+ * reused.  While there is no pause to do it in, or no history, it is put off
+ * for as long as the growth is not four times as much.
+ */
+static void
+worker_retire(WorkerState *state, TimestampTz now, TimestampTz next)
+{
+	Size		used = MemoryContextMemAllocated(TopMemoryContext, true);
+	Size		limit = 2 * state->memory +
+		(Size) num_temp_buffers * BLCKSZ + WORKER_GROWTH;
+	bool		convenient = !state->history_missed &&
+		refresher_history_retention > 0 &&
+		next - now > (refresher_restart_interval + 1) * USECS_PER_SEC;
+
+	if (state->memory == 0 ||
+		used <= (convenient ? limit : limit + 3 * WORKER_GROWTH))
+		return;
+	ereport(LOG,
+			(errmsg_internal("%s",
+							 log_event("worker_retired", "database",
+									   MyBgworkerEntry->bgw_extra, "memory",
+									   psprintf("%zu", used), NULL)),
+			 errdetail_internal("It has grown too large; another one will replace it.")));
+	proc_exit(1);
+}
+
+/*
  * Publish where names are looked up, for plan().  Needs a transaction.
  */
 static void
@@ -375,6 +413,7 @@ worker_turn(WorkerState *state, bool timed_out)
 			state->awaited = next;
 			state->decided = now;
 			status_set_state(STATUS_IDLE, next);
+			worker_retire(state, now, next);
 			return;
 		}
 
@@ -389,6 +428,8 @@ worker_turn(WorkerState *state, bool timed_out)
 		state->awaited = DT_NOEND;
 		worker_cycle(state, start, now, run);
 		worker_prune(state, now);
+		if (state->memory == 0)
+			state->memory = MemoryContextMemAllocated(TopMemoryContext, true);
 		CHECK_FOR_INTERRUPTS();
 	}
 }
