@@ -18,12 +18,16 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
+#include "utils/array.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -79,6 +83,7 @@ static void status_detach(int code, Datum arg);
 static void status_leave(int code, Datum arg);
 static void status_count(StatusCounts *counts, RefreshOutcome outcome);
 static double status_elapsed(instr_time since);
+static void status_refuse_deadlock(StatusSlot *slot);
 static void status_raise_not_running(const char *database, bool disabled);
 
 /*
@@ -440,9 +445,53 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 				return;
 			status_raise_not_running(database, disabled);
 		}
-		(void) ConditionVariableTimedSleep(&slot->served_cv,
-										   patient ? 1000 : -1,
-										   compat_wait_event());
+		if (ConditionVariableTimedSleep(&slot->served_cv,
+										patient ? 1000 : DeadlockTimeout,
+										compat_wait_event()))
+			status_refuse_deadlock(slot);
+	}
+}
+
+/*
+ * Raise an ERROR if a refresh of the cycle that we wait for waits for us: for a
+ * lock that our transaction holds.  The server's deadlock detector cannot know,
+ * since we wait for no lock; so this is asked as often as that would look.
+ */
+static void
+status_refuse_deadlock(StatusSlot *slot)
+{
+	int			pids[STATUS_MAX_RUNNING];
+
+	LWLockAcquire(status_shared->lock, LW_SHARED);
+	for (int i = 0; i < STATUS_MAX_RUNNING; i++)
+		pids[i] = slot->data.running[i].pid;
+	LWLockRelease(status_shared->lock);
+
+	for (int i = 0; i < STATUS_MAX_RUNNING; i++)
+	{
+		Datum		blockers;
+		Datum	   *pid;
+		int			npids;
+
+		if (pids[i] == 0)
+			continue;
+		blockers = DirectFunctionCall1(pg_blocking_pids,
+									   Int32GetDatum(pids[i]));
+		deconstruct_array(DatumGetArrayTypeP(blockers), INT4OID,
+						  sizeof(int32), true, TYPALIGN_INT,
+						  &pid, NULL, &npids);
+		for (int j = 0; j < npids; j++)
+		{
+			if (DatumGetInt32(pid[j]) == MyProcPid)
+				ereport(ERROR,
+						(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+						 errmsg("deadlock detected"),
+						 errdetail("This session waits for a cycle, in which process %d waits for a lock of this session.",
+								   pids[i]),
+						 errhint("Wait for a cycle in a transaction that has used none of the views.")));
+		}
+		pfree(pid);
+		pfree(DatumGetPointer(blockers));
 	}
 }
 

@@ -271,6 +271,23 @@ is( $node->safe_psql(
 	't',
 	'and is told so at once');
 
+# A transaction does not wait for what waits for it: be it for a view that it
+# has read, or for an advisory lock.
+$node->safe_psql('postgres',
+	'CREATE MATERIALIZED VIEW plain AS SELECT 1 AS n');
+configure($node,
+	views => 'first, plain, held',
+	'bigbrotr_refresher.refresh_timeout' => undef);
+foreach my $statement ('SELECT n FROM plain', 'SELECT pg_advisory_xact_lock(1)')
+{
+	like(
+		run_sql('postgres', "BEGIN; $statement; $counts; COMMIT"),
+		qr/ERROR:  40P01: deadlock detected\nDETAIL:  This session waits for a cycle, in which process \d+ waits for a lock of this session\.\nHINT:  Wait for a cycle in a transaction that has used none of the views\./,
+		"$statement: a cycle that waits for this is not waited for");
+}
+is($node->safe_psql('postgres', "BEGIN; SELECT count(*) FROM bigbrotr_refresher.history WHERE false; $counts; COMMIT"),
+	"0\n3|3|0|0", 'another transaction may wait');
+
 # Nobody hangs when the server stops.
 configure($node, views => 'held, first');
 $lock->query_safe('SELECT pg_advisory_lock(1)');
