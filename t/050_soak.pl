@@ -62,7 +62,12 @@ sub burst
 sub show_failure
 {
 	my @past = @{ $scene->{past} };
-	my @log = grep { !/LOG:  (?:level: |parameter "|received SIGHUP)/ }
+	my ($ok, $activity) = $scene->try('bigbrotr',
+		"SELECT * FROM bigbrotr_refresher.status;
+		SELECT pid, datname, backend_type, state, wait_event_type, wait_event,
+			pg_blocking_pids(pid), clock_timestamp() - query_start, query
+		FROM pg_stat_activity WHERE pid <> pg_backend_pid()");
+	my @log = grep { !/LOG:  (?:level: |parameter "|received SIGHUP)|view_refreshed|:  broken$/ }
 	  split /\n/, slurp_file($scene->node->logfile);
 
 	$scene->tell('the last events:');
@@ -70,6 +75,8 @@ sub show_failure
 	$scene->tell('the settings:');
 	$scene->tell("    $_=" . ($scene->{settings}{$_} // ''))
 	  foreach sort keys %{ $scene->{settings} };
+	$scene->tell('what goes on:');
+	$scene->tell("    $_") foreach split /\n/, $activity;
 	$scene->tell('the end of ' . $scene->node->logfile . ':');
 	$scene->tell("    $_") foreach @log[ -(@log < 200 ? @log : 200) .. -1 ];
 	return;

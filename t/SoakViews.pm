@@ -262,7 +262,8 @@ sub different_sql
 }
 
 # load_scripts(): by name, the database, the program, the seconds until it runs
-# again, and what it runs.  One that only reads goes on while the load pauses.
+# again, and what it runs.  One that changes nothing that is checked goes on
+# while the load pauses.
 sub load_scripts
 {
 	my $asked = q{
@@ -301,9 +302,10 @@ sub load_scripts
 			"SELECT xact FROM plain, soak.nothing;\n",
 			$asked
 		],
-		callers => [
-			'bigbrotr', 'psql -Xq', 1,
-			$calls . "SELECT bigbrotr_refresher.refresh('kind_counts');\n"
+		callers => [ 'bigbrotr', 'psql -Xq', 1, $calls ],
+		refreshers => [
+			'bigbrotr', 'psql -Xq',
+			1, "SELECT bigbrotr_refresher.refresh('kind_counts');\n"
 		],
 		shoppers => [ 'shop', 'psql -Xq', 1.5, $calls . $asked ]);
 }
