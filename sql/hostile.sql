@@ -39,9 +39,11 @@ ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO PUBLIC;
 RESET ROLE;
 SET search_path = early, pg_catalog, public;
 CREATE EXTENSION bigbrotr_refresher;
-SELECT pg_catalog.count(*) FROM bigbrotr_refresher.views;
-SELECT pg_catalog.count(*) FROM bigbrotr_refresher.status;
-SELECT pg_catalog.count(*) FROM bigbrotr_refresher.timeline();
+DO $$ BEGIN
+	PERFORM pg_catalog.count(*) FROM bigbrotr_refresher.views;
+	PERFORM pg_catalog.count(*) FROM bigbrotr_refresher.status;
+	PERFORM pg_catalog.count(*) FROM bigbrotr_refresher.timeline();
+END $$;
 RESET search_path;
 SELECT count(*) FROM pg_extension AS e, unnest(e.extconfig) AS t(oid)
 JOIN pg_class AS c ON c.oid = t.oid

@@ -150,9 +150,6 @@ refresh_view(const RefreshRequest *request, RefreshResult *result)
 	memset(result, 0, sizeof(RefreshResult));
 	refresh_set_limits(request);
 
-	/* The rows of the history are numbered by one, too. */
-	ResetSequenceCaches();
-
 	/* So that now() is this moment, in the view's query too */
 	SetCurrentStatementStartTimestamp();
 	result->started_at = GetCurrentStatementStartTimestamp();
@@ -520,8 +517,8 @@ refresh_call_context(void *arg)
 
 /*
  * Leave nothing of a view's function to the next: no cursors, no role, no
- * settings, no prepared statements, no locks, no temporary objects.  (A
- * connection pool resets its connections in the same way.)
+ * settings, no prepared statements, no locks, no sequence values, no temporary
+ * objects.  (A connection pool resets its connections in the same way.)
  *
  * The next function may be a stronger role's, and what is temporary comes
  * first wherever it names a table or a type without a schema: one that a
@@ -536,6 +533,7 @@ refresh_reset_session(void)
 	ResetAllOptions();
 	DropAllPreparedStatements();
 	LockReleaseAll(USER_LOCKMETHOD, true);
+	ResetSequenceCaches();
 	refresh_drop_temporary();
 }
 

@@ -19,6 +19,7 @@
 
 #include "access/xact.h"
 #include "commands/async.h"
+#include "commands/sequence.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -402,6 +403,9 @@ work_keep(const WorkView *in_hand, const RefreshResult *result)
 								 PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_LOCAL, true, 0, false);
 	history_write(&row, result);
+
+	/* What number it has is nothing for the views' functions to see. */
+	ResetSequenceCaches();
 }
 
 /*

@@ -182,7 +182,7 @@ $node->safe_psql(
 				CHECK (weak.gain(VALUE))',
 			'CREATE DOMAIN pg_temp.date AS pg_catalog.date
 				CHECK (weak.gain(VALUE::pg_catalog.text))',
-			'CREATE FUNCTION pg_temp.looks_refresh() RETURNS int
+			'CREATE FUNCTION pg_temp.looks_refresh() RETURNS void
 				LANGUAGE sql AS ''INSERT INTO public.seen
 				VALUES (''''pg_temp'''')''',
 			'SET search_path = weak', 'SET work_mem = ''64kB''',
@@ -508,7 +508,7 @@ $node->safe_psql(
 });
 my @settings = (
 	'search_path = early, pg_catalog, public',
-	'role = landlord', 'session_authorization = landlord',
+	'session_authorization = landlord', 'role = landlord',
 	'exit_on_error = on',
 	'row_security = off', 'check_function_bodies = off',
 	'quote_all_identifiers = on', 'transform_null_equals = on',
