@@ -22,7 +22,7 @@ our @EXPORT = qw(
 # Bounds for a worker at rest: of the memory in its contexts (its caches are
 # emptied when they have grown by half), of what it has from the system, and
 # of open files that are no relation's.
-my $most_used = 16_000_000;
+my $most_used = 24_000_000;
 my $most_private_kb = 120_000;
 my $most_descriptors = 20;
 my $most_relation_files = 1000;

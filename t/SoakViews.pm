@@ -84,7 +84,9 @@ sub make_database
 	# Sorting is to need files.
 	$scene->sql('postgres', "ALTER DATABASE $database SET work_mem = '64kB'");
 	load_demo($scene->node, $database) if $database eq 'bigbrotr';
-	$scene->sql($database, _schema());
+	$scene->sql($database, _relations());
+	$scene->sql($database, _functions());
+	$scene->sql($database, _tools());
 	make_extension($scene, $database);
 	return;
 }
@@ -104,8 +106,8 @@ sub extension_sql
 			ADD COLUMN xact xid8 DEFAULT pg_current_xact_id(); COMMIT;';
 }
 
-# No view of these takes a time by the clock, which may be set while it waits.
-sub _schema
+# Tables, and views of every kind
+sub _relations
 {
 	return q{
 	CREATE SCHEMA soak;
@@ -141,7 +143,14 @@ sub _schema
 	GRANT TEMPORARY ON DATABASE :"DBNAME" TO refresher;
 	GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC;
 	GRANT ALL ON ALL TABLES IN SCHEMA soak TO PUBLIC;
+	};
+}
 
+# Functions and procedures that refresh, or fail.  None takes a time by the
+# clock, which may be set while it waits.
+sub _functions
+{
+	return q{
 	CREATE FUNCTION soak.mark(name text) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		INSERT INTO soak.marker VALUES (name);
@@ -184,7 +193,13 @@ sub _schema
 		PERFORM count(*) FROM generate_series(1, 30000);
 		LOCK TABLE soak.b IN EXCLUSIVE MODE;
 	END $$;
+	};
+}
 
+# What the events and the checks need
+sub _tools
+{
+	return q{
 	-- All that makes a materialized view, to make it again
 	CREATE FUNCTION soak.definition(v regclass) RETURNS text
 	LANGUAGE sql SET search_path = pg_catalog AS $$
