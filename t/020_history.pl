@@ -518,6 +518,26 @@ is( rows("view = 'two' AND started_at < now() - interval '1 day'"),
 	'0',
 	'of others nothing old does');
 
+# Trouble with it ends neither the cycle nor the worker.
+$node->safe_psql(
+	'postgres', q{
+	CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql
+	AS 'BEGIN RAISE ''nothing is deleted''; END';
+	CREATE TRIGGER keep BEFORE DELETE ON bigbrotr_refresher.history
+	EXECUTE FUNCTION keep()});
+$offset = log_size($node);
+my $pruning_worker = worker_pid($node, 'postgres');
+wait_until(
+	'the history is to be pruned again',
+	sub {
+		run_all();
+		return log_since($node, $offset) =~ /ERROR:  nothing is deleted/;
+	});
+is(run_all(), '2|1|1', 'when pruning fails, cycles go on');
+is(worker_pid($node, 'postgres'), $pruning_worker, 'by the same worker');
+$node->safe_psql('postgres',
+	'DROP TRIGGER keep ON bigbrotr_refresher.history; DROP FUNCTION keep');
+
 # No history at all
 configure($node, $retention => '0');
 my $newest = $node->safe_psql('postgres',
