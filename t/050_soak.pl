@@ -138,6 +138,12 @@ while ($well && time() - $begin < $seconds)
 {
 	my @events = choose_events($scene, @only);
 
+	# What is rare, since it takes long, is in each run that is long itself.
+	@events = ('fail_over')
+	  if $seconds >= 180
+	  && !@only
+	  && !$happened{fail_over}
+	  && time() - $begin > $seconds / 2;
 	$bursts++;
 	$well = ok(burst(@events), "burst $bursts: " . join ', ', @events);
 }
