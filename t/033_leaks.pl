@@ -98,7 +98,9 @@ my $ndescriptors = files($descriptors);
 my $nlocks = $node->safe_psql('postgres', $locks);
 
 run_cycles(200);
-cmp_ok(memory() - $memory, '<=', 2000, 'memory is what it was');
+# What the server's caches hold varies by a few kilobytes; 80 bytes of each
+# cycle would be more.
+cmp_ok(memory() - $memory, '<=', 16000, 'memory is what it was');
 is(files($segments), $nsegments, 'so is dynamic shared memory');
 cmp_ok(files($descriptors), '<=', $ndescriptors + 10, 'open files');
 is($node->safe_psql('postgres', $locks), $nlocks, 'and locks');
