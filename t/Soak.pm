@@ -34,7 +34,6 @@ sub new
 		settings => {
 			databases => 'bigbrotr, shop',
 			enabled => 'off',
-			views => '*',
 			interval => '1s',
 			retry_interval => '1s',
 			max_workers => 3,
@@ -438,6 +437,7 @@ sub start
 
 	$node->append_conf('postgresql.conf', "include 'soak.conf'");
 	$self->{node} = $node;
+	$self->{settings}{views} = random_list($self);
 	$self->write_settings($node);
 	add_faults($node) if $self->{faults};
 	$self->start_node($node);

@@ -164,18 +164,33 @@ sub _refresher
 	  : ('worker', $scene->pick(@workers));
 }
 
+# Signal one of them, by this function.  The choice is the server's, for a cycle
+# may not take as long as another query.
+sub _signal_refresher
+{
+	my ($scene, $function) = @_;
+	my $database = $scene->a_database;
+	my $key = int($scene->random * 1000);
+
+	$scene->mid_cycle($database);
+	my ($kind) = split /\|/,
+	  $scene->sql(
+		'postgres', "SELECT backend_type, $function(pid) FROM (
+			SELECT pid, backend_type FROM pg_stat_activity
+			WHERE datname = '$database'
+				AND backend_type LIKE 'bigbrotr_refresher%'
+			ORDER BY hashint4(pid + $key) LIMIT 1) AS p");
+
+	$scene->said($kind =~ s/bigbrotr_//r) if $kind;
+	return;
+}
+
 sub _cancel
 {
 	my ($scene) = @_;
 
-	foreach (1 .. 1 + int($scene->random * 5))
-	{
-		my ($kind, $pid) = _refresher($scene);
-
-		next unless $pid;
-		$scene->said($kind);
-		$scene->sql('postgres', "SELECT pg_cancel_backend($pid)");
-	}
+	_signal_refresher($scene, 'pg_cancel_backend')
+	  foreach 1 .. 1 + int($scene->random * 5);
 	return;
 }
 
@@ -183,14 +198,8 @@ sub _terminate_refresher
 {
 	my ($scene) = @_;
 
-	foreach (1 .. 1 + int($scene->random * 2))
-	{
-		my ($kind, $pid) = _refresher($scene);
-
-		next unless $pid;
-		$scene->said($kind);
-		$scene->sql('postgres', "SELECT pg_terminate_backend($pid)");
-	}
+	_signal_refresher($scene, 'pg_terminate_backend')
+	  foreach 1 .. 1 + int($scene->random * 2);
 	return;
 }
 

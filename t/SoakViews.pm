@@ -48,7 +48,7 @@ my @thirteen = qw(
 sub random_list
 {
 	my ($scene) = @_;
-	my $odd = 'broken, late, bare, locks';
+	my $odd = 'broken; slow; late, bare, locks';
 
 	return $scene->pick(
 		"*, $odd",
@@ -184,6 +184,12 @@ sub _functions
 		PERFORM set_config('work_mem', '1MB', false);
 		PERFORM pg_advisory_lock(pg_backend_pid());
 		CREATE TEMPORARY TABLE soak_temporary (n int) ON COMMIT DROP;
+	END $$;
+
+	-- What all others wait for
+	CREATE FUNCTION slow_refresh() RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM count(*) FROM generate_series(1, (random() * 4000000)::int);
 	END $$;
 
 	-- What may get into a deadlock
