@@ -86,8 +86,12 @@ source_update() {
 	mkdir -p "$lists/lists/partial" "$lists/cache/archives/partial"
 	echo "deb-src [signed-by=$KEYRING] $mirror $codename main" \
 		>"$lists/sources.list"
+	# apt does not wait for another one that does the same.
+	exec 8>"$lists/lock"
+	flock -w 600 8 || die "$lists is in use"
 	suite_apt source apt-get -o APT::Update::Error-Mode=any update >&2 ||
 		die "could not fetch the lists of sources"
+	exec 8>&-
 }
 
 source_version() {
