@@ -33,6 +33,10 @@ CREATE FUNCTION early.unnest(pg_catalog.text[]) RETURNS SETOF pg_catalog.text
 LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
 CREATE FUNCTION early.pg_extension_config_dump(regclass, pg_catalog.text) RETURNS void
 LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
+-- A REFRESH fires event triggers, but only a superuser may make one.
+CREATE FUNCTION early.spy() RETURNS event_trigger
+LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
+CREATE EVENT TRIGGER spy ON ddl_command_start EXECUTE FUNCTION early.spy();
 -- His default privileges are his, and give nobody else's objects away.
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO PUBLIC;
