@@ -226,8 +226,9 @@ need_server() {
 	local lib=/usr/lib/postgresql/$1
 
 	need_packages gcc libc6-dev make
+	# The headers tell; pgxs.mk comes with the client already.
 	[ -x "$lib/bin/postgres" ] && [ -x "$lib/bin/pg_config" ] &&
-		[ -e "$lib/lib/pgxs/src/makefiles/pgxs.mk" ] && return
+		[ -e "/usr/include/postgresql/$1/server/postgres.h" ] && return
 	need_packages "postgresql-$1" "postgresql-server-dev-$1"
 }
 
