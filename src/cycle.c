@@ -17,7 +17,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/dsm.h"
@@ -26,6 +25,7 @@
 #include "utils/memutils.h"
 
 #include "cycle.h"
+#include "elapsed.h"
 #include "log.h"
 #include "refresh.h"
 #include "settings.h"
@@ -81,7 +81,6 @@ cycle_run(const RefreshPlan *plan, QueueInput *views, TimestampTz start,
 	Queue	   *queue = cycle_prepare(plan, views, start, forced);
 	bool		shared = cycle_team.segment != NULL;
 	instr_time	begin;
-	instr_time	end;
 
 	memset(result, 0, sizeof(CycleResult));
 	result->total = queue->nviews;
@@ -94,9 +93,7 @@ cycle_run(const RefreshPlan *plan, QueueInput *views, TimestampTz start,
 									  queue->nviews) - 1);
 	work_on(queue, shared ? status_queue_lock() : NULL, true);
 
-	INSTR_TIME_SET_CURRENT(end);
-	INSTR_TIME_SUBTRACT(end, begin);
-	result->duration = INSTR_TIME_GET_MICROSEC(end);
+	result->duration = elapsed_since(begin);
 	cycle_collect(queue, views, result);
 	cycle_report_end(result);
 	status_end_cycle(result->duration);

@@ -79,7 +79,7 @@ typedef struct QueueView
 	int			nwaits;			/* what it reads and is not done */
 	TimestampTz reads_as_of;	/* the oldest data that it reads; 0: unknown */
 	TimestampTz started_at;
-	instr_time	began;			/* likewise, by the monotonic clock */
+	instr_time	began;			/* likewise, for elapsed_since() */
 	QueueOutput output;			/* before it is done: as it was before */
 } QueueView;
 

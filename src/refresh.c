@@ -28,7 +28,6 @@
 #include "optimizer/cost.h"
 #include "parser/parse_node.h"
 #include "pgstat.h"
-#include "portability/instr_time.h"
 #include "storage/lock.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
@@ -40,6 +39,7 @@
 #include "utils/timeout.h"
 
 #include "compat.h"
+#include "elapsed.h"
 #include "log.h"
 #include "refresh.h"
 
@@ -283,11 +283,8 @@ static void
 refresh_read_meter(const RefreshMeter *meter, RefreshResult *result)
 {
 	RefreshUsage *usage = &result->usage;
-	instr_time	now;
 
-	INSTR_TIME_SET_CURRENT(now);
-	INSTR_TIME_SUBTRACT(now, meter->start);
-	result->duration = INSTR_TIME_GET_MICROSEC(now);
+	result->duration = elapsed_since(meter->start);
 	usage->wal_bytes = pgWalUsage.wal_bytes - meter->wal.wal_bytes;
 	usage->shared_blks_hit =
 		pgBufferUsage.shared_blks_hit - meter->buffers.shared_blks_hit;

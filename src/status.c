@@ -21,7 +21,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "portability/instr_time.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -31,11 +30,12 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "elapsed.h"
 #include "settings.h"
 #include "status.h"
 
-/* How long a worker may take to hear that it is enabled, in milliseconds */
-#define STATUS_PATIENCE		10000
+/* How long a worker may take to hear that it is enabled, in microseconds */
+#define STATUS_PATIENCE		(10 * USECS_PER_SEC)
 
 /* A database's slot */
 typedef struct StatusSlot
@@ -82,7 +82,6 @@ static Size status_shmem_size(void);
 static void status_detach(int code, Datum arg);
 static void status_leave(int code, Datum arg);
 static void status_count(StatusCounts *counts, RefreshOutcome outcome);
-static double status_elapsed(instr_time since);
 static void status_refuse_deadlock(StatusSlot *slot);
 static void status_raise_not_running(const char *database, bool disabled);
 
@@ -431,7 +430,7 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 		served = slot->served >= request;
 		disabled = slot->data.state == STATUS_DISABLED;
 		patient = patient && disabled &&
-			status_elapsed(begin) < STATUS_PATIENCE;
+			elapsed_since(begin) < STATUS_PATIENCE;
 		if (patient)
 			disabled = false;
 		stopped = disabled || slot->data.pid != pid;
@@ -523,19 +522,6 @@ status_elsewhere(void)
 	elsewhere = status_mine->elsewhere;
 	LWLockRelease(status_shared->lock);
 	return elsewhere;
-}
-
-/*
- * Milliseconds since then, whatever became of the time of the day.
- */
-static double
-status_elapsed(instr_time since)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	INSTR_TIME_SUBTRACT(now, since);
-	return INSTR_TIME_GET_MILLISEC(now);
 }
 
 static void

@@ -31,6 +31,7 @@
 
 #include "change.h"
 #include "compat.h"
+#include "elapsed.h"
 #include "history.h"
 #include "log.h"
 #include "settings.h"
@@ -57,7 +58,6 @@ static int	work_cores;
 
 static void work_leave(int code, Datum arg);
 static bool work_goes_on(uint64 generation);
-static int64 work_elapsed(const QueueView *view);
 static void work_refresh(Queue *queue, LWLock *lock, int index, int active);
 static void work_finish(WorkView *in_hand, LWLock *lock,
 						const RefreshResult *result);
@@ -159,20 +159,6 @@ work_goes_on(uint64 generation)
 }
 
 /*
- * For how long, in microseconds, some process has had a view in hand.  The
- * time of the day will not do: somebody may have set the clock meanwhile.
- */
-static int64
-work_elapsed(const QueueView *view)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	INSTR_TIME_SUBTRACT(now, view->began);
-	return INSTR_TIME_GET_MICROSEC(now);
-}
-
-/*
  * Refresh one view that was taken from the queue, or skip it.
  */
 static void
@@ -271,7 +257,7 @@ work_skip(WorkView *in_hand, RefreshResult *result)
 		{
 			result->outcome = REFRESH_SKIPPED;
 			result->started_at = in_hand->view->started_at;
-			result->duration = work_elapsed(in_hand->view);
+			result->duration = elapsed_since(in_hand->view->began);
 			work_set_data_as_of(in_hand, result);
 			work_keep(in_hand, result);
 		}
@@ -372,7 +358,7 @@ work_finish_abandoned(Queue *queue, LWLock *lock, int index)
 	in_hand.output = in_hand.view->output;
 	result.outcome = REFRESH_FAILED;
 	result.started_at = in_hand.view->started_at;
-	result.duration = work_elapsed(in_hand.view);
+	result.duration = elapsed_since(in_hand.view->began);
 	result.error = &error;
 	work_finish(&in_hand, lock, &result);
 }

@@ -1,0 +1,30 @@
+/*-------------------------------------------------------------------------
+ *
+ * elapsed.h
+ *	  How long something takes, by the monotonic clock.
+ *
+ * The time of the day will not do: somebody may set the clock meanwhile.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ELAPSED_H
+#define ELAPSED_H
+
+#include "portability/instr_time.h"
+
+/*
+ * Microseconds since then.
+ */
+static inline int64
+elapsed_since(instr_time then)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, then);
+	return INSTR_TIME_GET_MICROSEC(now);
+}
+
+#endif							/* ELAPSED_H */
