@@ -146,6 +146,18 @@ $giver->quit;
 # ---- what is left in the session -------------------------------------------------
 
 # Each attempt that succeeds leaves a row.
+# The body of a loop over what is tried: what goes well is seen.
+my $try_attempt = q{
+		LOOP
+			BEGIN
+				EXECUTE attempt;
+				INSERT INTO public.seen VALUES (attempt);
+			EXCEPTION WHEN OTHERS THEN
+				NULL;
+			END;
+		END LOOP;
+};
+
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE source AS SELECT 'right'::text AS x;
@@ -188,14 +200,7 @@ $node->safe_psql(
 			'SET search_path = weak', 'SET work_mem = ''64kB''',
 			'SELECT pg_catalog.set_config(''custom.left'', ''weak'', false)',
 			'SELECT pg_catalog.pg_advisory_lock(77)']
-		LOOP
-			BEGIN
-				EXECUTE attempt;
-				INSERT INTO public.seen VALUES (attempt);
-			EXCEPTION WHEN OTHERS THEN
-				NULL;
-			END;
-		END LOOP;
+		} . $try_attempt . q{
 		RETURN 1;
 	END $$;
 	CREATE MATERIALIZED VIEW trap AS SELECT weak.leave() AS x WITH NO DATA;
@@ -336,14 +341,7 @@ as_keeper(
 			'SET SESSION AUTHORIZATION DEFAULT', 'RESET ROLE',
 			'CREATE TEMPORARY TABLE source (x text)',
 			'ALTER ROLE keeper SUPERUSER']
-		LOOP
-			BEGIN
-				EXECUTE attempt;
-				INSERT INTO public.seen VALUES (attempt);
-			EXCEPTION WHEN OTHERS THEN
-				NULL;
-			END;
-		END LOOP;
+		} . $try_attempt . q{
 		RETURN true;
 	END $$;
 	CREATE FUNCTION keeper.fixed(place text) RETURNS boolean

@@ -20,7 +20,7 @@ use Time::Local qw(timegm);
 
 our @EXPORT = qw(
   new_node conf_lines configure load_demo run_demo_file
-  log_size log_since wait_for_line wait_until cycle
+  log_size log_since nothing_broke wait_for_line wait_until cycle
   events outcomes cycles
   worker_pid wait_for_pid hold wait_for_waiter
 );
@@ -159,6 +159,19 @@ sub log_since
 	my ($node, $offset) = @_;
 
 	return slurp_file($node->logfile, $offset);
+}
+
+# A result of a test: none of the server's processes has crashed so far.
+sub nothing_broke
+{
+	my ($node) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	unlike(
+		slurp_file($node->logfile),
+		qr/was terminated by signal|terminating any other|TRAP|PANIC/,
+		'nothing breaks');
+	return;
 }
 
 # wait_for_line(NODE, REGEXP, OFFSET): wait until the log has a match after

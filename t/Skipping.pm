@@ -19,6 +19,7 @@ use Time::HiRes qw(time);
 our @EXPORT = qw(
   skipping_node change rest next_cycle next_outcomes make_different different
 );
+our @EXPORT_OK = qw(is_different_sql);
 
 # skipping_node(NAME, SETTING => VALUE, ...): a node whose worker rests.
 sub skipping_node
@@ -98,15 +99,14 @@ sub next_outcomes
 	  grep { $name{ $_->{event} } } events(next_cycle(@_));
 }
 
-# Make the function that different() needs.
-sub make_different
+# is_different_sql(SCHEMA): what makes a function is_different() there, which says
+# whether a materialized view is not what its query returns now.
+sub is_different_sql
 {
-	my ($node) = @_;
+	my ($schema) = @_;
 
-	$node->safe_psql(
-		'postgres', q{
-		CREATE FUNCTION public.is_different(view regclass) RETURNS boolean
-		LANGUAGE plpgsql AS $$
+	return "CREATE FUNCTION $schema.is_different(view regclass)" . q{
+		RETURNS boolean LANGUAGE plpgsql AS $$
 		DECLARE
 			query text := rtrim(pg_get_viewdef(view), ';');
 			result boolean;
@@ -117,7 +117,15 @@ sub make_different
 			INTO result;
 			RETURN result;
 		END $$;
-	});
+	};
+}
+
+# Make the function that different() needs.
+sub make_different
+{
+	my ($node) = @_;
+
+	$node->safe_psql('postgres', is_different_sql('public'));
 	return;
 }
 

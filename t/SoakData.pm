@@ -35,17 +35,26 @@ sub data_events
 
 # ---- views and their functions ---------------------------------------------------
 
-sub _drop_view
+# Choose a view that will not be what it was: its database and its name.
+sub _harmed_view
 {
 	my ($scene) = @_;
 	my $database = $scene->a_database;
 	my $view = $scene->leaf($database);
-	my $definition =
-	  $scene->sql($database, "SELECT soak.definition('$view')");
 
 	$scene->touch($database, $view);
 	$scene->hurt($database, $view);
 	lose_rows($scene, $database) if is_marked($view);
+	return ($database, $view);
+}
+
+sub _drop_view
+{
+	my ($scene) = @_;
+	my ($database, $view) = _harmed_view($scene);
+	my $definition =
+	  $scene->sql($database, "SELECT soak.definition('$view')");
+
 	$scene->mid_cycle($database);
 	$scene->insist($database, "DROP MATERIALIZED VIEW $view");
 	$scene->repair_by(sub { $scene->insist($database, $definition) });
@@ -56,14 +65,10 @@ sub _drop_view
 sub _recreate_view
 {
 	my ($scene) = @_;
-	my $database = $scene->a_database;
-	my $view = $scene->leaf($database);
+	my ($database, $view) = _harmed_view($scene);
 	my $definition =
 	  $scene->sql($database, "SELECT soak.definition('$view')");
 
-	$scene->touch($database, $view);
-	$scene->hurt($database, $view);
-	lose_rows($scene, $database) if is_marked($view);
 	foreach (1 .. 1 + int($scene->random * 3))
 	{
 		$scene->mid_cycle($database);
@@ -77,14 +82,11 @@ sub _recreate_view
 sub _rename_view
 {
 	my ($scene) = @_;
-	my $database = $scene->a_database;
-	my $view = $scene->leaf($database);
+	my ($database, $view) = _harmed_view($scene);
 	my ($schema, $name) = $view =~ /^(?:(\w+)\.)?(\w+)$/;
 	my $away = ($schema ? "$schema." : '') . "${name}_away";
 
-	$scene->touch($database, $view);
-	$scene->hurt($database, $view, $away);
-	lose_rows($scene, $database) if is_marked($view);
+	$scene->hurt($database, $away);
 	$scene->mid_cycle($database);
 	$scene->insist($database,
 		"ALTER MATERIALIZED VIEW $view RENAME TO ${name}_away");

@@ -11,6 +11,7 @@ use warnings;
 
 use Exporter qw(import);
 use Refresher;
+use Skipping qw(is_different_sql);
 
 our @EXPORT = qw(
   make_database make_extension extension_sql load_scripts compare_sql
@@ -215,19 +216,7 @@ sub _tools
 			|| format('ALTER MATERIALIZED VIEW %s OWNER TO refresher;'
 				' GRANT SELECT ON %1$s TO PUBLIC', v)
 	$$;
-	CREATE FUNCTION soak.is_different(view regclass) RETURNS boolean
-	LANGUAGE plpgsql AS $$
-	DECLARE
-		query text := rtrim(pg_get_viewdef(view), ';');
-		result boolean;
-	BEGIN
-		EXECUTE format(
-			'SELECT EXISTS ((SELECT * FROM %1$s EXCEPT ALL (%2$s))
-			UNION ALL ((%2$s) EXCEPT ALL SELECT * FROM %1$s))', view, query)
-		INTO result;
-		RETURN result;
-	END $$;
-	};
+	} . is_different_sql('soak');
 }
 
 # What does not fit between the history and the views; nothing, if all is well.

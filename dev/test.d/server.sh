@@ -19,19 +19,10 @@ SERVER_OPTIONS=(--enable-cassert --enable-debug --enable-tap-tests
 # everybody would then have to read again.)
 SERVER_DEFINES='-DCATCACHE_FORCE_RELEASE'
 
-# How a server says that something is wrong that may not have failed a test.
-# Killed (signal 9) are those that a test kills.
-SERVER_COMPLAINTS='TRAP:|PANIC:|terminated by signal ([1-8]|1[0-9])\b'
-SERVER_COMPLAINTS+='|(refcount|reference|context|file|memory) leak'
-SERVER_COMPLAINTS+='|leaked hash_seq_search|resource was not closed'
-SERVER_COMPLAINTS+='|snapshot \S+ still active|non-empty SPI stack'
-SERVER_COMPLAINTS+='|problem in alloc set|detected write past chunk'
-SERVER_COMPLAINTS+='|write past chunk end|AbortTransaction while'
-SERVER_COMPLAINTS+='|unexpected (transaction )?state|pfree called with'
-SERVER_COMPLAINTS+='|lock table corrupted|own a lock of type'
-SERVER_COMPLAINTS+='|unrecognized ([a-bd-z]|c[a-np-z])'
-SERVER_COMPLAINTS+='|stuck spinlock|invalid memory alloc request'
-SERVER_COMPLAINTS+='|runtime error:|AddressSanitizer|VALGRINDERROR-BEGIN'
+# How a server says that something is wrong that may not have failed a test: an
+# extended regular expression a line.  Killed (signal 9) are those that a test
+# kills.
+SERVER_COMPLAINTS=$PROJECT/t/complaints
 
 # source_server KIND CFLAGS [CONFIGURE ARGUMENT...]: build the server of this
 # kind, unless the cache folder has it, built from the same source in the same
@@ -155,7 +146,7 @@ check_logs() {
 	: >"$found"
 	find "$SCRATCH/src" \( -name '*.log' -o -name 'sanitizer.*' \) -type f |
 		sort | while IFS= read -r file; do
-		grep -HnE -A 30 "$SERVER_COMPLAINTS" "$file" |
+		grep -HnE -A 30 -f "$SERVER_COMPLAINTS" "$file" |
 			sed "s|^$SCRATCH/src/||" || true
 	done >"$found"
 	if [ -s "$found" ]; then
