@@ -9,6 +9,7 @@ OBJS = \
 	src/log.o \
 	src/plan.o \
 	src/queue.o \
+	src/rank.o \
 	src/refresh.o \
 	src/schedule.o \
 	src/sql.o \

@@ -89,8 +89,11 @@ cycle_run(const RefreshPlan *plan, QueueInput *views, TimestampTz start,
 	INSTR_TIME_SET_CURRENT(begin);
 
 	if (shared)
-		cycle_start_helpers(slot, Min(refresher_max_workers,
-									  queue->nviews) - 1);
+	{
+		cycle_start_helpers(slot, queue->nprocesses - 1);
+		queue_set_processes(queue, status_queue_lock(),
+							1 + cycle_team.nhelpers);
+	}
 	work_on(queue, shared ? status_queue_lock() : NULL, true);
 
 	result->duration = elapsed_since(begin);
@@ -122,7 +125,8 @@ cycle_prepare(const RefreshPlan *plan, const QueueInput *views,
 		shared = cycle_create_segment(size);
 	queue = shared ? dsm_segment_address(cycle_team.segment) :
 		palloc_extended(size, MCXT_ALLOC_HUGE);
-	queue_init(queue, plan, views, start, forced, shared);
+	queue_init(queue, plan, views, start, forced,
+			   shared ? Min(refresher_max_workers, ndue) : 1);
 	return queue;
 }
 

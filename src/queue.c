@@ -4,10 +4,9 @@
  *	  The views of one cycle: which may start now, which are done.
  *
  * A view may start when all of the stages before its own are done, and all
- * that it reads.  Of those that may, the one of the lowest rank is taken.  By
- * path, what has most work behind it comes first: the time of its own refresh
- * and of the longest chain of views that read each other after it.  Else it
- * is the order of the plan.
+ * that it reads.  Of those that may, the one of the lowest rank is taken.  For
+ * one process, that is the order of the plan; for several, rank.c sees to it
+ * that the cycle ends soon.
  *
  * A queue is one block of memory without pointers.  It may be private, or
  * shared by the processes that work on a cycle together; then a lock protects
@@ -21,29 +20,17 @@
 #include "postgres.h"
 
 #include "queue.h"
+#include "rank.h"
 
-/* A view on its way to its rank */
-typedef struct QueuePath
-{
-	int			view;
-	int			stage;
-	int64		length;			/* in microseconds */
-} QueuePath;
-
-static int *queue_edges(Queue *queue);
-static int *queue_ranks(Queue *queue);
 static void queue_add_views(Queue *queue, const RefreshPlan *plan,
 							const QueueInput *inputs, int *places);
 static void queue_add_edges(Queue *queue, const RefreshPlan *plan,
 							const QueueInput *inputs, const int *places);
-static void queue_set_ranks(Queue *queue, const QueueInput *inputs,
-							bool by_path);
 static void queue_open_stage(Queue *queue, int first);
 static void queue_make_ready(Queue *queue, QueueView *view);
 static void queue_set_done(Queue *queue, QueueView *view);
 static bool queue_has_news(Queue *queue, LWLock *lock, bool for_others);
 static TimestampTz queue_older(TimestampTz a, TimestampTz b);
-static int	queue_compare_paths(const void *a, const void *b);
 static void queue_lock(LWLock *lock);
 static void queue_unlock(LWLock *lock);
 
@@ -70,35 +57,39 @@ queue_size(const RefreshPlan *plan, const QueueInput *inputs)
 /*
  * Make a queue of what is due, in a block of queue_size() bytes.
  *
- * "start" and "forced" are for whoever works on it.
+ * "start" and "forced" are for whoever works on it.  With more than one
+ * process, there has to be a lock from now on.
  */
 void
 queue_init(Queue *queue, const RefreshPlan *plan, const QueueInput *inputs,
-		   TimestampTz start, bool forced, bool by_path)
+		   TimestampTz start, bool forced, int nprocesses)
 {
 	int		   *places = palloc(plan->nitems * sizeof(int) + 1);
 
 	memset(queue, 0, offsetof(Queue, views));
 	queue->start = start;
 	queue->forced = forced;
+	queue->nprocesses = nprocesses;
 	ConditionVariableInit(&queue->changed);
 	queue_add_views(queue, plan, inputs, places);
 	queue_add_edges(queue, plan, inputs, places);
-	queue_set_ranks(queue, inputs, by_path);
+	if (nprocesses > 1)
+		rank_by_path(queue);
+	else
+		rank_by_plan(queue);
 	queue_open_stage(queue, 0);
 	pfree(places);
 }
 
-static int *
-queue_edges(Queue *queue)
+/*
+ * Fewer processes work on the queue than was thought.
+ */
+void
+queue_set_processes(Queue *queue, LWLock *lock, int nprocesses)
 {
-	return (int *) ((char *) queue + queue->edges_offset);
-}
-
-static int *
-queue_ranks(Queue *queue)
-{
-	return (int *) ((char *) queue + queue->ranks_offset);
+	queue_lock(lock);
+	queue->nprocesses = nprocesses;
+	queue_unlock(lock);
 }
 
 /*
@@ -129,6 +120,7 @@ queue_add_views(Queue *queue, const RefreshPlan *plan,
 		view->funcid = item->target.funcid;
 		view->schedule_start = inputs[i].schedule_start;
 		view->stage = item->stage;
+		view->expected = inputs[i].duration;
 		view->state = QUEUE_WAITING;
 		view->output.outcome = REFRESH_PENDING;
 		view->output.duration = inputs[i].duration;
@@ -197,50 +189,6 @@ queue_add_edges(Queue *queue, const RefreshPlan *plan,
 }
 
 /*
- * Rank the views.  Those of an unknown duration count as the mean of the
- * others.
- */
-static void
-queue_set_ranks(Queue *queue, const QueueInput *inputs, bool by_path)
-{
-	QueuePath  *paths = palloc(queue->nviews * sizeof(QueuePath) + 1);
-	int		   *ranks = queue_ranks(queue);
-	int64		sum = 0;
-	int			known = 0;
-
-	for (int i = 0; i < queue->nviews; i++)
-	{
-		sum += inputs[queue->views[i].planned].duration;
-		known += inputs[queue->views[i].planned].duration > 0;
-	}
-
-	/* Readers stand behind what they read, so theirs are known first. */
-	for (int i = queue->nviews - 1; i >= 0; i--)
-	{
-		QueueView  *view = &queue->views[i];
-		int64		duration = inputs[view->planned].duration;
-		int64		longest = 0;
-
-		for (int j = 0; j < view->nreaders; j++)
-			longest = Max(longest,
-						  paths[queue_edges(queue)[view->first_reader + j]].length);
-		if (duration == 0 && known > 0)
-			duration = sum / known;
-		paths[i].view = i;
-		paths[i].stage = view->stage;
-		paths[i].length = duration + longest;
-	}
-	if (by_path)
-		qsort(paths, queue->nviews, sizeof(QueuePath), queue_compare_paths);
-	for (int i = 0; i < queue->nviews; i++)
-	{
-		ranks[i] = paths[i].view;
-		queue->views[paths[i].view].rank = i;
-	}
-	pfree(paths);
-}
-
-/*
  * Let the views of the stage start that the view at this place belongs to.
  */
 static void
@@ -284,11 +232,14 @@ queue_take(Queue *queue, LWLock *lock, int *active)
 		const int  *ranks = queue_ranks(queue);
 		QueueView  *view;
 
+		if (queue->nready > 1 && queue->nprocesses > 1)
+			rank_improve(queue);
 		while (queue->views[ranks[queue->first_rank]].state != QUEUE_READY)
 			queue->first_rank++;
 		taken = ranks[queue->first_rank];
 		view = &queue->views[taken];
 		view->state = QUEUE_RUNNING;
+		INSTR_TIME_SET_CURRENT(view->began);
 		view->number = ++queue->nstarted;
 		queue->nready--;
 		queue->nrunning++;
@@ -435,19 +386,6 @@ queue_older(TimestampTz a, TimestampTz b)
 	if (a == 0 || b == 0)
 		return a == 0 ? b : a;
 	return Min(a, b);
-}
-
-static int
-queue_compare_paths(const void *a, const void *b)
-{
-	const QueuePath *left = a;
-	const QueuePath *right = b;
-
-	if (left->stage != right->stage)
-		return left->stage < right->stage ? -1 : 1;
-	if (left->length != right->length)
-		return left->length > right->length ? -1 : 1;
-	return left->view < right->view ? -1 : left->view > right->view;
 }
 
 static void

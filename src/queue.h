@@ -68,7 +68,7 @@ typedef struct QueueView
 	Oid			funcid;
 	TimestampTz schedule_start;
 	int			stage;
-	int			rank;			/* those of lower rank start first */
+	int64		expected;		/* duration, in us; 0: nothing is known */
 	int			nreads;			/* the views of this cycle that it reads */
 	int			first_read;		/* where they are in the queue's edges */
 	int			nreaders;		/* those that read it */
@@ -76,10 +76,11 @@ typedef struct QueueView
 
 	/* These change */
 	QueueState	state;
+	int			rank;			/* those of lower rank start first */
 	int			nwaits;			/* what it reads and is not done */
 	TimestampTz reads_as_of;	/* the oldest data that it reads; 0: unknown */
-	TimestampTz started_at;
-	instr_time	began;			/* likewise, for elapsed_since() */
+	instr_time	began;			/* when it was taken, for elapsed_since() */
+	TimestampTz started_at;		/* likewise, by the clock */
 	QueueOutput output;			/* before it is done: as it was before */
 } QueueView;
 
@@ -91,9 +92,10 @@ typedef struct Queue
 	bool		forced;			/* refresh also what is unchanged */
 	int			nviews;
 	Size		edges_offset;	/* of an array of int, from the start */
-	Size		ranks_offset;	/* likewise: the views by rank */
+	Size		ranks_offset;	/* likewise: the views by rank, which change */
 
 	/* These do */
+	int			nprocesses;		/* that work on it, as far as is known */
 	int			stage;			/* later ones must not start */
 	int			stage_left;		/* views of it that are not done */
 	int			nstarted;
@@ -107,10 +109,29 @@ typedef struct Queue
 	QueueView	views[FLEXIBLE_ARRAY_MEMBER];
 } Queue;
 
+/*
+ * The views that each view reads and is read by, as places in the queue.
+ */
+static inline int *
+queue_edges(Queue *queue)
+{
+	return (int *) ((char *) queue + queue->edges_offset);
+}
+
+/*
+ * The place of the view of each rank.
+ */
+static inline int *
+queue_ranks(Queue *queue)
+{
+	return (int *) ((char *) queue + queue->ranks_offset);
+}
+
 extern Size queue_size(const RefreshPlan *plan, const QueueInput *inputs);
 extern void queue_init(Queue *queue, const RefreshPlan *plan,
 					   const QueueInput *inputs, TimestampTz start,
-					   bool forced, bool by_path);
+					   bool forced, int nprocesses);
+extern void queue_set_processes(Queue *queue, LWLock *lock, int nprocesses);
 extern int	queue_take(Queue *queue, LWLock *lock, int *active);
 extern void queue_finish(Queue *queue, LWLock *lock, int view,
 						 const QueueOutput *output);

@@ -171,7 +171,6 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
 	WorkView	in_hand = {0};
 
 	view->started_at = GetCurrentTimestamp();
-	INSTR_TIME_SET_CURRENT(view->began);
 	status_begin_view(view->label);
 	in_hand.queue = queue;
 	in_hand.view = view;
