@@ -7,6 +7,7 @@ OBJS = \
 	src/depend.o \
 	src/history.o \
 	src/log.o \
+	src/memory.o \
 	src/plan.o \
 	src/queue.o \
 	src/rank.o \

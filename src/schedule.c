@@ -34,6 +34,7 @@ typedef struct ScheduleEntry
 {
 	char		label[TARGET_LABEL_SIZE];	/* the key; must be first */
 	HistoryLast last;
+	int			tries;			/* refreshed or failed since it was planned */
 	uint32		note;			/* hash of what was last said of it, or 0 */
 	bool		planned;		/* it is in the plan that is followed */
 } ScheduleEntry;
@@ -94,6 +95,7 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
 		if (!found)
 		{
 			entry->note = 0;
+			entry->tries = 0;
 			memset(&entry->last, 0, sizeof(HistoryLast));
 		}
 		if ((!found || reread) &&
@@ -181,11 +183,13 @@ schedule_record(Schedule *schedule, const RefreshPlan *plan,
 {
 	for (int i = 0; i < plan->nitems; i++)
 	{
-		HistoryLast *last;
+		ScheduleEntry *entry = schedule_entry(schedule, &plan->items[i]);
+		HistoryLast *last = &entry->last;
 
 		if (views[i].outcome == REFRESH_PENDING)
 			continue;
-		last = &schedule_entry(schedule, &plan->items[i])->last;
+		if (views[i].outcome != REFRESH_SKIPPED && entry->tries < INT_MAX)
+			entry->tries++;
 		last->cycle_start = start;
 		last->schedule_start = views[i].schedule_start;
 		last->data_as_of = views[i].data_as_of;
@@ -193,6 +197,23 @@ schedule_record(Schedule *schedule, const RefreshPlan *plan,
 		last->duration = views[i].duration;
 		strlcpy(last->mark, views[i].mark, CHANGE_MARK_SIZE);
 	}
+}
+
+/*
+ * How often each of the views was refreshed, or failed, at least since it is
+ * planned; INT_MAX if there are none.
+ */
+int
+schedule_least_tries(Schedule *schedule)
+{
+	HASH_SEQ_STATUS scan;
+	ScheduleEntry *entry;
+	int			least = INT_MAX;
+
+	hash_seq_init(&scan, schedule->entries);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		least = Min(least, entry->tries);
+	return least;
 }
 
 /*

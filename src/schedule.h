@@ -28,6 +28,7 @@ extern int	schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
 							  QueueInput *views);
 extern void schedule_record(Schedule *schedule, const RefreshPlan *plan,
 							TimestampTz start, const QueueInput *views);
+extern int	schedule_least_tries(Schedule *schedule);
 extern void schedule_forget_marks(Schedule *schedule);
 extern bool schedule_read(const PlanItem *item, TimestampTz now,
 						  HistoryLast *last);

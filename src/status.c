@@ -4,10 +4,11 @@
  *	  What each worker is doing now, and its totals, in shared memory.
  *
  * There is a slot for each database of the list, fixed for the life of the
- * server.  One LWLock (the first of our tranche) protects them all: whoever writes holds it exclusively,
- * whoever reads copies a whole slot while holding it shared.  It is held for
- * no longer than it takes to copy a few bytes, and never while anything else
- * is done, so that it cannot be what anyone waits for.
+ * server.  One LWLock (the first of our tranche) protects them all: whoever
+ * writes holds it exclusively, whoever reads copies a whole slot while holding
+ * it shared.  It is held for no longer than it takes to copy a few bytes, and
+ * never while anything else is done, so that it cannot be what anyone waits
+ * for.
  *
  * The condition variable of a slot tells those who wait for a cycle that they
  * had requested that it ended, or that the worker did.
@@ -34,7 +35,10 @@
 #include "settings.h"
 #include "status.h"
 
-/* How long a worker may take to hear that it is enabled, in microseconds */
+/*
+ * How long a worker may take to hear that it is enabled, or to start when it
+ * is time to, in microseconds
+ */
 #define STATUS_PATIENCE		(10 * USECS_PER_SEC)
 
 /* A database's slot */
@@ -43,6 +47,8 @@ typedef struct StatusSlot
 	StatusData	data;
 	Latch	   *latch;			/* the worker's; NULL: there is none */
 	LWLock	   *queue_lock;		/* for the queue that its processes share */
+	bool		retired;		/* another worker will take its place */
+	uint64		ends;			/* of workers that were not retired */
 
 	/*
 	 * Requests are numbered from 1.  A cycle over all views serves each that
@@ -81,6 +87,7 @@ static void status_shmem_startup(void);
 static Size status_shmem_size(void);
 static void status_detach(int code, Datum arg);
 static void status_leave(int code, Datum arg);
+static bool status_expects_worker(const StatusSlot *slot, instr_time *since);
 static void status_count(StatusCounts *counts, RefreshOutcome outcome);
 static void status_refuse_deadlock(StatusSlot *slot);
 static void status_raise_not_running(const char *database, bool disabled);
@@ -164,10 +171,23 @@ status_attach(const char *database)
 	status_mine->data.worker_start = GetCurrentTimestamp();
 	status_mine->data.next_due = 0;
 	status_mine->latch = MyLatch;
+	status_mine->retired = false;
 	LWLockRelease(status_shared->lock);
 
 	before_shmem_exit(status_detach, (Datum) 0);
 	return slot;
+}
+
+/*
+ * The worker is going to end, for another one to take its place: who waits for
+ * a cycle waits for that one.
+ */
+void
+status_retire(void)
+{
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	status_mine->retired = true;
+	LWLockRelease(status_shared->lock);
 }
 
 /*
@@ -193,6 +213,7 @@ status_detach(int code, Datum arg)
 	status_mine->data.state = STATUS_STOPPED;
 	status_mine->data.next_due = 0;
 	status_mine->latch = NULL;
+	status_mine->ends += status_mine->retired ? 0 : 1;
 	LWLockRelease(status_shared->lock);
 	ConditionVariableBroadcast(&status_mine->served_cv);
 }
@@ -388,8 +409,9 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 	bool		patient = false;
 	StatusSlot *slot;
 	uint64		request = 0;
+	uint64		ends;
 	instr_time	begin;
-	int			pid;
+	instr_time	missed;			/* since then there was no worker */
 
 	if (number < 0)
 		ereport(ERROR,
@@ -404,15 +426,16 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 	slot = &status_shared->slots[number];
 
 	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
-	pid = slot->data.pid;
-	if (pid != 0 && refresher_enabled)
+	if (refresher_enabled && (slot->data.pid != 0 || slot->retired))
 	{
 		request = ++slot->requested;
-		SetLatch(slot->latch);
+		if (slot->latch != NULL)
+			SetLatch(slot->latch);
 
 		/* It may not have heard yet that it is enabled. */
 		patient = slot->data.state == STATUS_DISABLED;
 	}
+	ends = slot->ends;
 	LWLockRelease(status_shared->lock);
 	if (request == 0)
 		status_raise_not_running(database, !refresher_enabled);
@@ -420,6 +443,7 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 		return;
 
 	INSTR_TIME_SET_CURRENT(begin);
+	INSTR_TIME_SET_ZERO(missed);
 	for (;;)
 	{
 		bool		served;
@@ -433,7 +457,8 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 			elapsed_since(begin) < STATUS_PATIENCE;
 		if (patient)
 			disabled = false;
-		stopped = disabled || slot->data.pid != pid;
+		stopped = disabled || slot->ends != ends ||
+			!status_expects_worker(slot, &missed);
 		*counts = slot->served_counts;
 		*duration = slot->served_duration;
 		LWLockRelease(status_shared->lock);
@@ -449,6 +474,25 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 										compat_wait_event()))
 			status_refuse_deadlock(slot);
 	}
+}
+
+/*
+ * Is there a worker, or will there be one?  *since: zero, or since when it is
+ * known that there is none.  The lock must be held.
+ */
+static bool
+status_expects_worker(const StatusSlot *slot, instr_time *since)
+{
+	if (slot->data.pid != 0)
+	{
+		INSTR_TIME_SET_ZERO(*since);
+		return true;
+	}
+	if (INSTR_TIME_IS_ZERO(*since))
+		INSTR_TIME_SET_CURRENT(*since);
+	return slot->retired &&
+		elapsed_since(*since) <
+		refresher_restart_interval * USECS_PER_SEC + STATUS_PATIENCE;
 }
 
 /*

@@ -81,6 +81,7 @@ extern void status_init(const char (*databases)[NAMEDATALEN],
 
 /* For the worker and its helpers */
 extern int	status_attach(const char *database);
+extern void status_retire(void);
 extern void status_join(int slot);
 extern LWLock *status_queue_lock(void);
 extern void status_set_state(StatusState state, TimestampTz next_due);

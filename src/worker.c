@@ -32,7 +32,6 @@
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/guc.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -43,6 +42,7 @@
 #include "cycle.h"
 #include "history.h"
 #include "log.h"
+#include "memory.h"
 #include "plan.h"
 #include "refresh.h"
 #include "schedule.h"
@@ -62,11 +62,8 @@
 /* ... and not more than so many batches between two cycles */
 #define WORKER_PRUNE_BATCHES 20
 
-/* How much the server's caches may grow beside that, in bytes */
-#define WORKER_CACHES_SLACK (512 * 1024)
-
-/* How much the process may grow until another one replaces it, in bytes */
-#define WORKER_GROWTH (32 * 1024 * 1024)
+/* A view that was refreshed so often has all the memory that it needs */
+#define WORKER_SETTLED_TRIES 8
 
 /* What the worker knows from one turn of its loop to the next */
 typedef struct WorkerState
@@ -82,8 +79,7 @@ typedef struct WorkerState
 	uint64		elsewhere;		/* refreshes in other sessions so far */
 	bool		reread;			/* the history, with the next plan */
 	TimestampTz last_prune;
-	Size		caches;			/* the server's, soon after they were empty */
-	Size		memory;			/* all that is allocated, after one cycle */
+	MemoryWatch memory;
 	bool		history_missed; /* and it was said that it is missing */
 } WorkerState;
 
@@ -98,7 +94,6 @@ static void worker_watch_counts(WorkerState *state);
 static bool worker_forget_marks(void);
 static bool worker_prune_batch(void);
 static bool worker_attempt(bool (*action) (void));
-static void worker_trim_caches(WorkerState *state);
 static void worker_retire(WorkerState *state, TimestampTz now,
 						  TimestampTz next);
 static void worker_publish_search_path(void);
@@ -230,7 +225,7 @@ worker_plan(WorkerState *state)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	worker_trim_caches(state);
+	memory_trim_caches(&state->memory);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, "planning");
 	MemoryContextSwitchTo(state->plan_context);
@@ -258,54 +253,19 @@ worker_plan(WorkerState *state)
 }
 
 /*
- * Empty the server's caches if they have grown by half since one cycle after
- * they were last empty.
- *
- * Each REFRESH CONCURRENTLY leaves entries for its temporary table behind.  A
- * session of a client ends at some time; this one does not.  What counts is
- * the memory in use, for what was freed within a block stays with its context.
- * Needs a transaction.
- */
-static void
-worker_trim_caches(WorkerState *state)
-{
-	MemoryContextCounters counters = {0};
-	Size		used;
-
-	CacheMemoryContext->methods->stats(CacheMemoryContext, NULL, NULL,
-									   &counters, false);
-	used = counters.totalspace - counters.freespace;
-	if (state->caches == 0)
-		state->caches = used;
-	else if (used > state->caches + state->caches / 2 + WORKER_CACHES_SLACK)
-	{
-		InvalidateSystemCaches();
-		state->caches = 0;
-	}
-}
-
-/*
  * With nothing due until "next", end if the process has grown too large; the
- * postmaster starts another one, which goes on by the history.
- *
- * Each type of a temporary table leaves half a kilobyte in the server's cache
- * of types for as long as the process lives, and so may other things that a
- * view's function uses.  What temp_buffers allows is not counted, for it is
- * reused.  While there is no pause to do it in, or no history, it is put off
- * for as long as the growth is not four times as much.
+ * postmaster starts another one, which goes on by the history.  While there is
+ * no pause to do it in, or no history, that is put off for some time.
  */
 static void
 worker_retire(WorkerState *state, TimestampTz now, TimestampTz next)
 {
-	Size		used = MemoryContextMemAllocated(TopMemoryContext, true);
-	Size		limit = 2 * state->memory +
-		(Size) num_temp_buffers * BLCKSZ + WORKER_GROWTH;
+	Size		used = memory_used();
 	bool		convenient = !state->history_missed &&
 		refresher_history_retention > 0 &&
 		next - now > (refresher_restart_interval + 1) * USECS_PER_SEC;
 
-	if (state->memory == 0 ||
-		used <= (convenient ? limit : limit + 3 * WORKER_GROWTH))
+	if (!memory_is_excessive(&state->memory, used, convenient))
 		return;
 	ereport(LOG,
 			(errmsg_internal("%s",
@@ -313,6 +273,7 @@ worker_retire(WorkerState *state, TimestampTz now, TimestampTz next)
 									   MyBgworkerEntry->bgw_extra, "memory",
 									   psprintf("%zu", used), NULL)),
 			 errdetail_internal("It has grown too large; another one will replace it.")));
+	status_retire();
 	proc_exit(1);
 }
 
@@ -428,8 +389,9 @@ worker_turn(WorkerState *state, bool timed_out)
 		state->awaited = DT_NOEND;
 		worker_cycle(state, start, now, run);
 		worker_prune(state, now);
-		if (state->memory == 0)
-			state->memory = MemoryContextMemAllocated(TopMemoryContext, true);
+		memory_after_cycle(&state->memory,
+						   schedule_least_tries(state->schedule) >=
+						   WORKER_SETTLED_TRIES);
 		CHECK_FOR_INTERRUPTS();
 	}
 }

@@ -91,9 +91,21 @@ is( $node->safe_psql(
 	'1|t',
 	'and the schedule goes on');
 
+# Who asks for a cycle while there is no worker, gets it from the next one.
+is(grow('1', 1001, 1010), '2|2', 'the first cycle of the new one');
+$offset = log_size($node);
+is(grow('now()', 1001, 1600), '2|2', 'another one that takes much');
+wait_for_line($node, 'worker_retired', $offset);
+$node->poll_query_until('postgres',
+	"SELECT state = 'stopped' FROM bigbrotr_refresher.status")
+  or die 'the worker does not end';
+$worker = $successor;
+is(grow('1', 1001, 1010), '2|2', 'a cycle can be run while one is replaced');
+$successor = resting_worker();
+isnt($successor, $worker, 'by the one that replaces it');
+
 # Without a pause, or without a history to go on by, it takes more.
 configure($node, 'bigbrotr_refresher.history_retention' => 0);
-is(grow('1', 1001, 1010), '2|2', 'the first cycle of the new one');
 is(grow('1', 1001, 1600), '2|2', 'another one that takes much');
 is(resting_worker(), $successor,
 	'without a history, the worker may grow by more');
@@ -101,6 +113,32 @@ $offset = log_size($node);
 is(grow('now()', 1001, 1600), '2|2', 'another one that takes even more');
 wait_for_line($node, 'worker_retired', $offset);
 pass('but not for ever');
+
+# ---- a little, once all views were refreshed often --------------------------------
+
+# The buffers of the temporary tables that this takes are no growth.
+$node->safe_psql('postgres', q{
+	CREATE MATERIALIZED VIEW rows AS SELECT n FROM generate_series(1, 4000) AS n;
+	CREATE UNIQUE INDEX ON rows (n);
+	CREATE FUNCTION run_cycles(n integer) RETURNS void LANGUAGE sql AS
+		'SELECT bigbrotr_refresher.run(true) FROM generate_series(1, n)';
+});
+configure(
+	$node,
+	views => 'small, large, rows',
+	'bigbrotr_refresher.history_retention' => '30d');
+grow('1', 1001, 1010);
+$worker = resting_worker();
+$offset = log_size($node);
+$node->safe_psql('postgres', 'SELECT run_cycles(100)');
+is(resting_worker(), $worker, 'filling temp_buffers is no reason to retire');
+is(grow('localtime', 1001, 1010),
+	'3|3', 'a cycle that takes one megabyte more');
+is(resting_worker(), $worker, 'nor is a little');
+is(grow('localtime', 1001, 1100), '3|3', 'a cycle that takes more than half');
+wait_for_line($node, 'worker_started', $offset);
+pass('but to grow when nothing is new to the worker, is');
+wait_for_pid($node, 'postgres', $worker);
 
 $node->stop;
 done_testing();
