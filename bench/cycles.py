@@ -235,15 +235,23 @@ async def measure(options):
 
 
 async def measure_rounds(bench, mode, rounds):
-    """All ways in turn, each round beginning with another one."""
+    """All ways in turn, each round beginning with another one.
+
+    Several workers come right after one that uses no parallel query either, so
+    that the durations which they go by are of refreshes like theirs, as in a
+    server whose settings stay what they are.
+    """
     ways = {
-        f"max_workers = {n}": lambda n=n: bench.run_extension(n)
-        for n in sorted({1, 2, server.CORES})}
-    ways |= {
+        "max_workers = 1": lambda: bench.run_extension(1),
         "psql": bench.run_psql,
+        "serial": bench.run_serial,
+    }
+    ways |= {
+        f"max_workers = {n}": lambda n=n: bench.run_extension(n)
+        for n in sorted({2, server.CORES} - {1})}
+    ways |= {
         "pg_cron": bench.run_cron,
         "asyncpg": bench.run_service,
-        "serial": bench.run_serial,
         "pair": bench.run_pair,
     }
     times = {name: [] for name in ways}
