@@ -30,6 +30,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="bench/run")
     parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--defaults", action="store_true")
     parser.add_argument("--scale", type=float)
     parser.add_argument("--rounds", type=int)
     options = parser.parse_args()
