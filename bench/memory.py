@@ -5,12 +5,15 @@ import server
 
 DATABASE = "memory"
 
+# The server's default of temp_buffers, in kB
+BUFFERS = 8192
+
 # What is refreshed, by how many workers, with how much of temp_buffers in kB
 CASES = {
-    "a function that does nothing": ("nothing", 1, 8192),
-    "a concurrent refresh": ("concurrent", 1, 8192),
+    "a function that does nothing": ("nothing", 1, BUFFERS),
+    "a concurrent refresh": ("concurrent", 1, BUFFERS),
     "likewise, `temp_buffers = 800kB`": ("concurrent", 1, 800),
-    "both, two workers": ("nothing, concurrent", 2, 8192),
+    "both, two workers": ("nothing, concurrent", 2, BUFFERS),
 }
 
 # Cycles between two looks
@@ -52,7 +55,7 @@ async def measure(options):
     for case, (views, _, buffers) in CASES.items():
         first, last = (rows[case][i][1] for i in (0, -1))
         text = f"growth of RssAnon, {case}"
-        if "concurrent" in views and buffers == 8192:
+        if "concurrent" in views and buffers == BUFFERS:
             last -= buffers
             text += ", beside temp_buffers"
         report.goal(text, last / first, 1.2)

@@ -232,8 +232,7 @@ queue_take(Queue *queue, LWLock *lock, int *active)
 		const int  *ranks = queue_ranks(queue);
 		QueueView  *view;
 
-		if (queue->nready > 1 && queue->nprocesses > 1)
-			rank_improve(queue);
+		rank_improve(queue);
 		while (queue->views[ranks[queue->first_rank]].state != QUEUE_READY)
 			queue->first_rank++;
 		taken = ranks[queue->first_rank];

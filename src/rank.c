@@ -66,6 +66,7 @@ typedef struct RankRest
 	RankView	views[RANK_MOST];
 } RankRest;
 
+static void rank_set(Queue *queue, int view, int rank);
 static int	rank_compare_paths(const void *a, const void *b);
 static bool rank_read_rest(Queue *queue, RankRest *rest);
 static bool rank_has_started(const QueueView *view);
@@ -85,7 +86,14 @@ void
 rank_by_plan(Queue *queue)
 {
 	for (int i = 0; i < queue->nviews; i++)
-		queue_ranks(queue)[i] = queue->views[i].rank = i;
+		rank_set(queue, i, i);
+}
+
+static void
+rank_set(Queue *queue, int view, int rank)
+{
+	queue->views[view].rank = rank;
+	queue_ranks(queue)[rank] = view;
 }
 
 /*
@@ -123,10 +131,7 @@ rank_by_path(Queue *queue)
 	}
 	qsort(paths, queue->nviews, sizeof(RankPath), rank_compare_paths);
 	for (int i = 0; i < queue->nviews; i++)
-	{
-		queue_ranks(queue)[i] = paths[i].view;
-		queue->views[paths[i].view].rank = i;
-	}
+		rank_set(queue, paths[i].view, i);
 	pfree(paths);
 }
 
@@ -169,12 +174,7 @@ rank_improve(Queue *queue)
 
 	/* The ranks that they have together stay the same. */
 	for (int i = 0; i < rest.nleft; i++)
-	{
-		int			view = rest.views[order[i]].view;
-
-		queue->views[view].rank = rest.views[i].rank;
-		queue_ranks(queue)[rest.views[i].rank] = view;
-	}
+		rank_set(queue, rest.views[order[i]].view, rest.views[i].rank);
 	queue->first_rank = rest.views[0].rank;
 }
 
@@ -187,8 +187,9 @@ rank_read_rest(Queue *queue, RankRest *rest)
 	int64		longest = 0;
 	int			nleft = queue->nviews - queue->nstarted;
 
-	if (nleft < 2 || nleft > RANK_MOST_LEFT ||
-		nleft + queue->nrunning > RANK_MOST)
+	/* There is a choice only among views that may start. */
+	if (queue->nprocesses < 2 || queue->nready < 2 ||
+		nleft > RANK_MOST_LEFT || nleft + queue->nrunning > RANK_MOST)
 		return false;
 	rest->nleft = nleft;
 	rest->nviews = 0;

@@ -87,7 +87,6 @@ static void status_shmem_startup(void);
 static Size status_shmem_size(void);
 static void status_detach(int code, Datum arg);
 static void status_leave(int code, Datum arg);
-static bool status_expects_worker(const StatusSlot *slot, instr_time *since);
 static void status_count(StatusCounts *counts, RefreshOutcome outcome);
 static void status_refuse_deadlock(StatusSlot *slot);
 static void status_raise_not_running(const char *database, bool disabled);
@@ -411,7 +410,6 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 	uint64		request = 0;
 	uint64		ends;
 	instr_time	begin;
-	instr_time	missed;			/* since then there was no worker */
 
 	if (number < 0)
 		ereport(ERROR,
@@ -443,12 +441,12 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 		return;
 
 	INSTR_TIME_SET_CURRENT(begin);
-	INSTR_TIME_SET_ZERO(missed);
 	for (;;)
 	{
 		bool		served;
 		bool		stopped;
 		bool		disabled;
+		bool		late;
 
 		LWLockAcquire(status_shared->lock, LW_SHARED);
 		served = slot->served >= request;
@@ -457,8 +455,11 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 			elapsed_since(begin) < STATUS_PATIENCE;
 		if (patient)
 			disabled = false;
-		stopped = disabled || slot->ends != ends ||
-			!status_expects_worker(slot, &missed);
+
+		/* No worker retires while it is wanted, so it did as we began. */
+		late = slot->retired && elapsed_since(begin) >=
+			refresher_restart_interval * USECS_PER_SEC + STATUS_PATIENCE;
+		stopped = disabled || late || slot->ends != ends;
 		*counts = slot->served_counts;
 		*duration = slot->served_duration;
 		LWLockRelease(status_shared->lock);
@@ -474,25 +475,6 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 										compat_wait_event()))
 			status_refuse_deadlock(slot);
 	}
-}
-
-/*
- * Is there a worker, or will there be one?  *since: zero, or since when it is
- * known that there is none.  The lock must be held.
- */
-static bool
-status_expects_worker(const StatusSlot *slot, instr_time *since)
-{
-	if (slot->data.pid != 0)
-	{
-		INSTR_TIME_SET_ZERO(*since);
-		return true;
-	}
-	if (INSTR_TIME_IS_ZERO(*since))
-		INSTR_TIME_SET_CURRENT(*since);
-	return slot->retired &&
-		elapsed_since(*since) <
-		refresher_restart_interval * USECS_PER_SEC + STATUS_PATIENCE;
 }
 
 /*

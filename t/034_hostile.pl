@@ -145,8 +145,7 @@ $giver->quit;
 
 # ---- what is left in the session -------------------------------------------------
 
-# Each attempt that succeeds leaves a row.
-# The body of a loop over what is tried: what goes well is seen.
+# The body of a loop over what is tried; each attempt that succeeds leaves a row.
 my $try_attempt = q{
 		LOOP
 			BEGIN
