@@ -153,5 +153,30 @@ like(
 like($log, qr/cycle_completed refreshed=13 failed=0 /,
 	'whose rights are enough for all of BigBrotr\'s views');
 
+# Views that it does not own, but may maintain, where there is such a right
+SKIP:
+{
+	skip 'MAINTAIN is of PostgreSQL 17 and later', 2
+	  if $node->pg_version < 17;
+
+	$node->safe_psql(
+		'bigbrotr', '
+		CREATE EXTENSION bigbrotr_refresher;
+		CREATE TABLE lent AS SELECT 1 AS id;
+		CREATE MATERIALIZED VIEW lent_view AS SELECT id FROM lent;
+		CREATE UNIQUE INDEX ON lent_view (id)');
+	like(cycle($node, views => 'lent_view'),
+		qr/view=lent_view .*sqlstate=42501 /,
+		'but not for a view of another owner');
+	$node->safe_psql('bigbrotr', 'GRANT MAINTAIN ON lent_view TO refresher');
+	is( $node->safe_psql(
+			'bigbrotr',
+			'SELECT refreshed FROM bigbrotr_refresher.run(true);
+			 SELECT outcome, method FROM bigbrotr_refresher.history
+			 ORDER BY started_at DESC LIMIT 1'),
+		"1\nrefreshed|refresh concurrently",
+		'unless it may maintain that');
+}
+
 $node->stop;
 done_testing();

@@ -86,7 +86,9 @@ foreach my $view ('long', 'long_procedure')
 }
 
 # A standby
-cycle($node, views => 'nothing, quick');
+$node->safe_psql('postgres', 'CREATE EXTENSION bigbrotr_refresher');
+configure($node, views => 'nothing, quick');
+$node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run(true)');
 $node->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
@@ -96,10 +98,31 @@ $standby->poll_query_until('postgres',
 	"SELECT to_regclass('replayed') IS NOT NULL")
   or die 'the standby does not replay';
 is(worker_pid($standby, 'postgres'), '', 'a standby has no worker');
+is( $standby->safe_psql(
+		'postgres',
+		'SELECT state, pid IS NULL FROM bigbrotr_refresher.status;
+		 SELECT view, outcome FROM bigbrotr_refresher.views ORDER BY view;
+		 SELECT view, method FROM bigbrotr_refresher.plan() ORDER BY view'),
+	"stopped|t\nnothing|failed\nquick|refreshed\n"
+	  . "nothing|\nquick|function",
+	'but shows what it would do, and what its primary did');
+foreach my $wait ('false', 'true')
+{
+	my ($code, $stdout, $stderr) =
+	  $standby->psql('postgres', "SELECT bigbrotr_refresher.run($wait)");
+	like(
+		$stderr,
+		qr/ERROR:  the worker of database "postgres" is not running\n.*HINT:  Call it on the primary;/s,
+		"run($wait) says where there is one");
+}
 $standby->promote;
-$log = wait_for_line($standby, 'bigbrotr_refresher: cycle_completed', 0);
-like($log, qr/cycle_completed refreshed=1 failed=1/,
+wait_for_line($standby, 'worker_started', 0);
+is( $standby->safe_psql(
+		'postgres',
+		'SELECT refreshed, failed FROM bigbrotr_refresher.run(true)'),
+	'1|1',
 	'after its promotion it has one');
+$log = log_since($standby, 0);
 my ($before, $after) = split(/archive recovery complete/, $log, 2);
 unlike($before, qr/worker_started/, 'not before');
 like($after, qr/worker_started/, 'but then');
