@@ -18,6 +18,7 @@
 
 #include <limits.h>
 
+#include "common/hashfn.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
@@ -51,7 +52,7 @@ int			refresher_retry_interval;
 int			refresher_history_retention;
 char	   *refresher_notify_channel;
 const ViewList *refresher_view_list;
-uint64		refresher_view_list_generation;
+uint64		refresher_view_list_hash;
 
 /* The names in "databases" */
 typedef struct DatabaseList
@@ -249,14 +250,18 @@ check_views(char **newval, void **extra, GucSource source)
 	return true;
 }
 
+/*
+ * A reload assigns the list anew, changed or not, so a hash of it says whether
+ * it was.  The value before must not be looked at here: a parallel worker has
+ * freed it already when the server restores the parameters of its leader.
+ */
 static void
 assign_views(const char *newval, void *extra)
 {
 	refresher_view_list = extra;
-
-	/* A reload assigns it anew, changed or not. */
-	if (refresher_views == NULL || strcmp(refresher_views, newval) != 0)
-		refresher_view_list_generation++;
+	refresher_view_list_hash =
+		hash_bytes_extended((const unsigned char *) newval,
+							(int) strlen(newval), 0);
 }
 
 /*

@@ -36,8 +36,8 @@ extern int	refresher_retry_interval;	/* in seconds; 0: none */
 extern int	refresher_history_retention;	/* in seconds; 0: keep none */
 extern char *refresher_notify_channel;	/* empty: none */
 
-/* The parsed list of views, and a number that changes whenever the list does */
+/* The parsed list of views, and a hash of what it was parsed from */
 extern const ViewList *refresher_view_list;
-extern uint64 refresher_view_list_generation;
+extern uint64 refresher_view_list_hash;
 
 #endif							/* SETTINGS_H */

@@ -57,7 +57,7 @@ static RefreshResult *work_result;
 static int	work_cores;
 
 static void work_leave(int code, Datum arg);
-static bool work_goes_on(uint64 generation);
+static bool work_goes_on(uint64 list_hash);
 static void work_refresh(Queue *queue, LWLock *lock, int index, int active);
 static void work_finish(WorkView *in_hand, LWLock *lock,
 						const RefreshResult *result);
@@ -112,7 +112,7 @@ work_leave(int code, Datum arg)
 void
 work_on(Queue *queue, LWLock *lock, bool leader)
 {
-	uint64		generation = refresher_view_list_generation;
+	uint64		list_hash = refresher_view_list_hash;
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "bigbrotr_refresher view",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -124,7 +124,7 @@ work_on(Queue *queue, LWLock *lock, bool leader)
 		int			active;
 		int			view;
 
-		if (!work_goes_on(generation))
+		if (!work_goes_on(list_hash))
 			queue_stop(queue, lock);
 		if (leader && lock != NULL &&
 			(view = queue_take_abandoned(queue, lock)) >= 0)
@@ -146,7 +146,7 @@ work_on(Queue *queue, LWLock *lock, bool leader)
  * May the cycle go on to its next view?
  */
 static bool
-work_goes_on(uint64 generation)
+work_goes_on(uint64 list_hash)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
@@ -155,7 +155,7 @@ work_goes_on(uint64 generation)
 		ProcessConfigFile(PGC_SIGHUP);
 	}
 	return refresher_enabled &&
-		refresher_view_list_generation == generation;
+		refresher_view_list_hash == list_hash;
 }
 
 /*

@@ -73,7 +73,7 @@ typedef struct WorkerState
 	MemoryContext plan_context; /* reset with each plan */
 	MemoryContext cycle_context;	/* reset with each cycle */
 	RefreshPlan *plan;
-	uint64		plan_generation;	/* of the list that was planned */
+	uint64		plan_hash;		/* of the list that was planned */
 	TimestampTz awaited;		/* what it sleeps for; DT_NOEND: nothing */
 	TimestampTz decided;		/* when it was decided to sleep for that */
 	uint64		elsewhere;		/* refreshes in other sessions so far */
@@ -235,7 +235,7 @@ worker_plan(WorkerState *state)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the role of the worker was dropped")));
 	state->plan = plan_make(refresher_view_list, GetUserId());
-	state->plan_generation = refresher_view_list_generation;
+	state->plan_hash = refresher_view_list_hash;
 	MemoryContextSwitchTo(caller);
 	worker_check_history(state);
 	schedule_follow(state->schedule, state->plan,
@@ -352,7 +352,7 @@ worker_turn(WorkerState *state, bool timed_out)
 			status_set_state(STATUS_DISABLED, 0);
 			return;
 		}
-		if (state->plan_generation != refresher_view_list_generation ||
+		if (state->plan_hash != refresher_view_list_hash ||
 			state->elsewhere != status_elsewhere())
 			worker_plan(state);
 

@@ -108,6 +108,26 @@ is( $node->safe_psql(
 	'read committed',
 	'it does not even reach the worker');
 is(worker_pid($node, 'work'), $pid, 'which is still the same process');
+
+# A parallel worker, of any session, is given all parameters anew.  What is
+# wrong about that is seen by a server with AddressSanitizer.
+my $parallel = q{
+	SET default_transaction_read_only = off;
+	SET parallel_setup_cost = 0;
+	SET parallel_tuple_cost = 0;
+	SET min_parallel_table_scan_size = 0;
+	SET parallel_leader_participation = off;
+};
+my $query =
+  "SELECT DISTINCT current_setting('bigbrotr_refresher.views') FROM work";
+$node->safe_psql('postgres',
+	"$parallel CREATE TABLE work AS SELECT FROM generate_series(1, 1000)");
+like(
+	$node->safe_psql('postgres', "$parallel EXPLAIN (ANALYZE) $query"),
+	qr/Workers Launched: [1-9]/,
+	'a query has parallel workers');
+is($node->safe_psql('postgres', "$parallel $query"),
+	'probe', 'they have the parameters, too');
 $node->stop;
 
 # ---- a long list ------------------------------------------------------------
