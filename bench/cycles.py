@@ -292,8 +292,9 @@ def report_mode(mode, bench, times, usage, reads):
         medians with and without parallel query. Processor time of a worker
         that refreshes all without parallel query: {processor:.2f} s. Bound on
         {server.CORES} cores, the greater of the path and the processor time
-        by core: {bound:.2f} s. From the end of a refresh, before its commit,
-        to the start of what waited for it, with two workers: median
+        by core: {bound:.2f} s, which is {bound / fastest:.3f} of the fastest
+        of the others. From the end of a refresh, before its commit, to the
+        start of what waited for it, with two workers: median
         {statistics.median(bench.latencies):.2f} ms, at most
         {max(bench.latencies):.2f} ms.""")
     report.goal("two workers, to the fastest of the others",
