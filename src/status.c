@@ -554,20 +554,19 @@ status_elsewhere(void)
 static void
 status_raise_not_running(const char *database, bool disabled)
 {
+	bool		standby = RecoveryInProgress();
+
 	if (disabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the worker of database \"%s\" is disabled", database),
 				 errhint("Set \"" REFRESHER_NAME ".enabled\" to \"on\" and reload the configuration.")));
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the worker of database \"%s\" is not running", database),
-				 errdetail("Nothing is refreshed during recovery."),
-				 errhint("Call it on the primary; a standby has a worker once it is promoted.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the worker of database \"%s\" is not running", database),
+			 standby ? errdetail("Nothing is refreshed during recovery.") : 0,
+			 standby ?
+			 errhint("Call it on the primary; a standby has a worker once it is promoted.") :
 			 errhint("The server log says why; it is started again after \"" REFRESHER_NAME ".restart_interval\".")));
 }
 

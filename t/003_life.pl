@@ -115,14 +115,14 @@ foreach my $wait ('false', 'true')
 		qr/ERROR:  the worker of database "postgres" is not running\n.*HINT:  Call it on the primary;/s,
 		"run($wait) says where there is one");
 }
+
+# Without a history everything is due.
+$node->safe_psql('postgres', 'DROP EXTENSION bigbrotr_refresher');
+$node->wait_for_catchup($standby, 'replay');
 $standby->promote;
-wait_for_line($standby, 'worker_started', 0);
-is( $standby->safe_psql(
-		'postgres',
-		'SELECT refreshed, failed FROM bigbrotr_refresher.run(true)'),
-	'1|1',
+$log = wait_for_line($standby, 'bigbrotr_refresher: cycle_completed', 0);
+like($log, qr/cycle_completed refreshed=1 failed=1/,
 	'after its promotion it has one');
-$log = log_since($standby, 0);
 my ($before, $after) = split(/archive recovery complete/, $log, 2);
 unlike($before, qr/worker_started/, 'not before');
 like($after, qr/worker_started/, 'but then');
