@@ -2,23 +2,23 @@
 MODULE_big = bigbrotr_refresher
 OBJS = \
 	bigbrotr_refresher.o \
-	src/change.o \
-	src/cycle.o \
-	src/depend.o \
-	src/history.o \
-	src/log.o \
-	src/memory.o \
-	src/plan.o \
-	src/queue.o \
-	src/rank.o \
-	src/refresh.o \
-	src/schedule.o \
 	src/sql.o \
-	src/status.o \
-	src/target.o \
-	src/view_list.o \
-	src/work.o \
-	src/worker.o
+	src/worker/memory.o \
+	src/worker/schedule.o \
+	src/worker/worker.o \
+	src/cycle/cycle.o \
+	src/cycle/queue.o \
+	src/cycle/rank.o \
+	src/cycle/work.o \
+	src/record/history.o \
+	src/record/status.o \
+	src/refresh/change.o \
+	src/refresh/refresh.o \
+	src/plan/depend.o \
+	src/plan/plan.o \
+	src/plan/target.o \
+	src/plan/view_list.o \
+	src/common/log.o
 
 EXTENSION = bigbrotr_refresher
 DATA = bigbrotr_refresher--1.0.sql
@@ -38,4 +38,4 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # PGXS knows nothing of headers.
-$(OBJS): $(wildcard $(srcdir)/src/*.h)
+$(OBJS): $(wildcard $(srcdir)/src/*/*.h)

@@ -23,11 +23,11 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
-#include "src/compat.h"
-#include "src/settings.h"
-#include "src/status.h"
-#include "src/view_list.h"
-#include "src/worker.h"
+#include "src/common/compat.h"
+#include "src/common/settings.h"
+#include "src/record/status.h"
+#include "src/plan/view_list.h"
+#include "src/worker/worker.h"
 
 PG_MODULE_MAGIC;
 

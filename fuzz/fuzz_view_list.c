@@ -17,7 +17,7 @@
 
 #include <stdlib.h>
 
-#include "view_list.h"
+#include "src/plan/view_list.h"
 
 /* More than this in one list is not compared each with each */
 #define FUZZ_MANY	100

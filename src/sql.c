@@ -26,12 +26,12 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "change.h"
-#include "history.h"
-#include "plan.h"
-#include "schedule.h"
-#include "settings.h"
-#include "status.h"
+#include "src/refresh/change.h"
+#include "src/record/history.h"
+#include "src/plan/plan.h"
+#include "src/worker/schedule.h"
+#include "src/common/settings.h"
+#include "src/record/status.h"
 
 #define SQL_PLAN_COLS	10
 #define SQL_STATUS_COLS 27

@@ -32,13 +32,13 @@ fuzz_build() {
 	local flags='-g -O2 -fno-omit-frame-pointer -fno-sanitize-recover=all'
 
 	as_user mkdir "$SCRATCH/src"
-	tar -C "$PROJECT" --create --file=- fuzz src/view_list.[ch] |
+	tar -C "$PROJECT" --create --file=- fuzz src/plan/view_list.[ch] |
 		as_user tar -C "$SCRATCH/src" --no-same-owner --extract --file=-
 	# The shim takes the place of the server's headers.
 	# shellcheck disable=SC2086
 	as_user clang $flags -fsanitize=fuzzer,address,undefined \
-		-Wall -Wextra -Werror -I src/fuzz/shim -I src/src -o fuzz/view_list \
-		src/fuzz/fuzz_view_list.c src/fuzz/shim/shim.c src/src/view_list.c -lm ||
+		-Wall -Wextra -Werror -I src/fuzz/shim -I src -o fuzz/view_list \
+		src/fuzz/fuzz_view_list.c src/fuzz/shim/shim.c src/src/plan/view_list.c -lm ||
 		die "the fuzz target could not be built"
 }
 

@@ -24,13 +24,13 @@
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 
-#include "cycle.h"
-#include "elapsed.h"
-#include "log.h"
-#include "refresh.h"
-#include "settings.h"
-#include "status.h"
-#include "work.h"
+#include "src/cycle/cycle.h"
+#include "src/common/elapsed.h"
+#include "src/common/log.h"
+#include "src/refresh/refresh.h"
+#include "src/common/settings.h"
+#include "src/record/status.h"
+#include "src/cycle/work.h"
 
 #define CYCLE_HELPER_TYPE	"bigbrotr_refresher helper"
 

@@ -12,8 +12,8 @@
 
 #include "datatype/timestamp.h"
 
-#include "change.h"
-#include "refresh.h"
+#include "src/refresh/change.h"
+#include "src/refresh/refresh.h"
 
 /* What is kept of one attempt, beside its result */
 typedef struct HistoryRow

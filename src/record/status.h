@@ -15,7 +15,7 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
-#include "refresh.h"
+#include "src/refresh/refresh.h"
 
 /* Room for the worker's search_path; a longer one is not published */
 #define STATUS_PATH_SIZE	1024

@@ -12,8 +12,8 @@
 
 #include "datatype/timestamp.h"
 
-#include "history.h"
-#include "queue.h"
+#include "src/record/history.h"
+#include "src/cycle/queue.h"
 
 /* What a process remembers of the views, from one plan to the next */
 typedef struct Schedule Schedule;

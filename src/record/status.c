@@ -31,10 +31,10 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "elapsed.h"
-#include "settings.h"
-#include "status.h"
+#include "src/common/compat.h"
+#include "src/common/elapsed.h"
+#include "src/common/settings.h"
+#include "src/record/status.h"
 
 /*
  * How long a worker may take to hear that it is enabled, or to start when it

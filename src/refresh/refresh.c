@@ -38,10 +38,10 @@
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
-#include "compat.h"
-#include "elapsed.h"
-#include "log.h"
-#include "refresh.h"
+#include "src/common/compat.h"
+#include "src/common/elapsed.h"
+#include "src/common/log.h"
+#include "src/refresh/refresh.h"
 
 /* The longest text of an error that is kept, in characters */
 #define REFRESH_MAX_TEXT	10000

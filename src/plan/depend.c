@@ -36,7 +36,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#include "depend.h"
+#include "src/plan/depend.h"
 
 /* How far a relation has been looked at */
 typedef enum DependState

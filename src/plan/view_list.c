@@ -17,7 +17,7 @@
 #include "common/hashfn.h"
 #include "utils/guc.h"
 
-#include "view_list.h"
+#include "src/plan/view_list.h"
 
 /* The longest interval that we try to read, "604800000000 us" and blanks */
 #define VIEW_LIST_INTERVAL_SIZE 64

@@ -10,7 +10,7 @@
 #ifndef RANK_H
 #define RANK_H
 
-#include "queue.h"
+#include "src/cycle/queue.h"
 
 extern void rank_by_plan(Queue *queue);
 extern void rank_by_path(Queue *queue);

@@ -14,8 +14,6 @@
 #ifndef SETTINGS_H
 #define SETTINGS_H
 
-#include "view_list.h"
-
 /* The prefix of the parameters, and of the messages in the log */
 #define REFRESHER_NAME	"bigbrotr_refresher"
 
@@ -37,7 +35,7 @@ extern int	refresher_history_retention;	/* in seconds; 0: keep none */
 extern char *refresher_notify_channel;	/* empty: none */
 
 /* The parsed list of views, and a hash of what it was parsed from */
-extern const ViewList *refresher_view_list;
+extern const struct ViewList *refresher_view_list;
 extern uint64 refresher_view_list_hash;
 
 #endif							/* SETTINGS_H */

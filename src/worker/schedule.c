@@ -26,8 +26,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "schedule.h"
-#include "settings.h"
+#include "src/worker/schedule.h"
+#include "src/common/settings.h"
 
 /* A view that the plan names */
 typedef struct ScheduleEntry

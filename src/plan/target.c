@@ -37,9 +37,9 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#include "compat.h"
-#include "settings.h"
-#include "target.h"
+#include "src/common/compat.h"
+#include "src/common/settings.h"
+#include "src/plan/target.h"
 
 #define TARGET_SUFFIX "_refresh"
 

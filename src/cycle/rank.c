@@ -20,8 +20,8 @@
  */
 #include "postgres.h"
 
-#include "elapsed.h"
-#include "rank.h"
+#include "src/common/elapsed.h"
+#include "src/cycle/rank.h"
 
 /*
  * No more views than these are looked at two by two.  With more, there are

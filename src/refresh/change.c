@@ -49,8 +49,8 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#include "change.h"
-#include "compat.h"
+#include "src/refresh/change.h"
+#include "src/common/compat.h"
 
 /* Changes whenever marks of the past must not be compared with new ones */
 #define CHANGE_MARK_VERSION 2

@@ -21,8 +21,8 @@
 
 #include "mb/pg_wchar.h"
 
-#include "log.h"
-#include "settings.h"
+#include "src/common/log.h"
+#include "src/common/settings.h"
 
 /* The longest value, in characters, before it is quoted */
 #define LOG_MAX_VALUE	1000

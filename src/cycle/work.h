@@ -10,7 +10,7 @@
 #ifndef WORK_H
 #define WORK_H
 
-#include "queue.h"
+#include "src/cycle/queue.h"
 
 extern void work_join(Queue *queue, LWLock *lock);
 extern void work_on(Queue *queue, LWLock *lock, bool leader);

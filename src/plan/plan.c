@@ -32,9 +32,9 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#include "depend.h"
-#include "log.h"
-#include "plan.h"
+#include "src/plan/depend.h"
+#include "src/common/log.h"
+#include "src/plan/plan.h"
 
 /* What tells whether two names stand for the same thing */
 typedef struct PlanKey

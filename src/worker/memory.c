@@ -19,7 +19,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 
-#include "memory.h"
+#include "src/worker/memory.h"
 
 #define MEMORY_MB			((Size) (1024 * 1024))
 

@@ -15,9 +15,9 @@
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
-#include "change.h"
-#include "plan.h"
-#include "refresh.h"
+#include "src/refresh/change.h"
+#include "src/plan/plan.h"
+#include "src/refresh/refresh.h"
 
 /* What is known of a view of the plan before a cycle, and after it */
 typedef struct QueueInput

@@ -38,17 +38,17 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "cycle.h"
-#include "history.h"
-#include "log.h"
-#include "memory.h"
-#include "plan.h"
-#include "refresh.h"
-#include "schedule.h"
-#include "settings.h"
-#include "status.h"
-#include "worker.h"
+#include "src/common/compat.h"
+#include "src/cycle/cycle.h"
+#include "src/record/history.h"
+#include "src/common/log.h"
+#include "src/worker/memory.h"
+#include "src/plan/plan.h"
+#include "src/refresh/refresh.h"
+#include "src/worker/schedule.h"
+#include "src/common/settings.h"
+#include "src/record/status.h"
+#include "src/worker/worker.h"
 
 /*
  * A cycle that starts later than this after it was due did not start on time:

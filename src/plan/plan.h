@@ -10,8 +10,8 @@
 #ifndef PLAN_H
 #define PLAN_H
 
-#include "target.h"
-#include "view_list.h"
+#include "src/plan/target.h"
+#include "src/plan/view_list.h"
 
 /* One view to be refreshed */
 typedef struct PlanItem

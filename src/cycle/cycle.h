@@ -12,7 +12,7 @@
 
 #include "fmgr.h"
 
-#include "queue.h"
+#include "src/cycle/queue.h"
 
 /* What came of one cycle */
 typedef struct CycleResult

@@ -29,14 +29,14 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "change.h"
-#include "compat.h"
-#include "elapsed.h"
-#include "history.h"
-#include "log.h"
-#include "settings.h"
-#include "status.h"
-#include "work.h"
+#include "src/refresh/change.h"
+#include "src/common/compat.h"
+#include "src/common/elapsed.h"
+#include "src/record/history.h"
+#include "src/common/log.h"
+#include "src/common/settings.h"
+#include "src/record/status.h"
+#include "src/cycle/work.h"
 
 /* The view in hand */
 typedef struct WorkView

@@ -13,7 +13,7 @@
 #include "datatype/timestamp.h"
 #include "utils/elog.h"
 
-#include "target.h"
+#include "src/plan/target.h"
 
 typedef enum RefreshOutcome
 {

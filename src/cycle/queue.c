@@ -19,8 +19,8 @@
  */
 #include "postgres.h"
 
-#include "queue.h"
-#include "rank.h"
+#include "src/cycle/queue.h"
+#include "src/cycle/rank.h"
 
 static void queue_add_views(Queue *queue, const RefreshPlan *plan,
 							const QueueInput *inputs, int *places);

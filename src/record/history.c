@@ -40,9 +40,9 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "history.h"
-#include "log.h"
-#include "settings.h"
+#include "src/record/history.h"
+#include "src/common/log.h"
+#include "src/common/settings.h"
 
 #define HISTORY_TABLE	"history"
 #define HISTORY_COLS	17
