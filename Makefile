@@ -3,6 +3,7 @@ MODULE_big = bigbrotr_refresher
 OBJS = \
 	bigbrotr_refresher.o \
 	src/sql.o \
+	src/worker/decide.o \
 	src/worker/memory.o \
 	src/worker/schedule.o \
 	src/worker/worker.o \
@@ -18,7 +19,9 @@ OBJS = \
 	src/plan/plan.o \
 	src/plan/target.o \
 	src/plan/view_list.o \
-	src/common/log.o
+	src/common/attempt.o \
+	src/common/log.o \
+	src/common/settings.o
 
 EXTENSION = bigbrotr_refresher
 DATA = bigbrotr_refresher--1.0.sql

@@ -22,6 +22,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 
 #include "src/common/compat.h"
 #include "src/common/settings.h"
@@ -63,6 +64,9 @@ typedef struct DatabaseList
 
 static const DatabaseList *database_list;
 
+/* Which of them has a worker */
+static bool *database_has_worker;
+
 /* What "views" was set to; all others read the parsed list */
 static char *refresher_views;
 
@@ -93,7 +97,11 @@ _PG_init(void)
 	define_fixed_parameters();
 	define_reloadable_parameters();
 	MarkGUCPrefixReserved(REFRESHER_NAME);
-	status_init(database_list->names, database_list->nnames);
+	database_has_worker =
+		MemoryContextAllocZero(TopMemoryContext,
+							   database_list->nnames * sizeof(bool) + 1);
+	status_init(database_list->names, database_has_worker,
+				database_list->nnames);
 	register_workers();
 }
 
@@ -282,5 +290,5 @@ register_workers(void)
 		ereport(LOG,
 				(errmsg(REFRESHER_NAME ": no views are refreshed, because \"" REFRESHER_NAME ".databases\" is empty")));
 	for (int i = 0; i < database_list->nnames; i++)
-		worker_register(database_list->names[i]);
+		database_has_worker[i] = worker_register(database_list->names[i]);
 }

@@ -65,8 +65,9 @@ static const char *sql_state_name(StatusState state);
 static Datum sql_running(const StatusData *data);
 static Datum sql_buckets(const StatusData *data);
 static Datum sql_labels(const RefreshPlan *plan, const int *items, int nitems);
-static void sql_fill_row(const RefreshPlan *plan, const PlanItem *item,
-						 const RefreshResult *result, HistoryRow *row);
+static TimestampTz sql_data_as_of(const RefreshPlan *plan,
+								  const PlanItem *item,
+								  const RefreshResult *result);
 static const PlanItem *sql_find_item(const RefreshPlan *plan,
 									 const RefreshTarget *target);
 static void sql_put(SqlRow *row, Datum value);
@@ -92,8 +93,8 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 	{
 		PlanItem   *item = &plan->items[i];
 		SqlRow		row = {0};
-		HistoryLast last;
-		char		mark[CHANGE_MARK_SIZE];
+		ViewState	known;
+		ChangeMark	mark;
 		const char *reason;
 
 		CHECK_FOR_INTERRUPTS();
@@ -103,15 +104,15 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 		sql_put_text(&row, target_method_name(item->target.method));
 		sql_put_text(&row, item->target.message);
 		sql_put(&row, sql_labels(plan, item->depends, item->ndepends));
-		if (schedule_read(item, GetCurrentTimestamp(), &last) &&
-			last.schedule_start != 0)
-			sql_put_time(&row, schedule_due(&last, item->interval));
+		if (schedule_read(item, GetCurrentTimestamp(), &known) &&
+			known.schedule_start != 0)
+			sql_put_time(&row, schedule_due(&known, item->interval));
 		else
 			sql_put_null(&row);
 		sql_put_interval(&row, USECS_PER_SEC *
 						 (item->interval ? item->interval :
 						  refresher_interval));
-		reason = change_read_mark(item->target.relid, mark);
+		reason = change_read_mark(item->target.relid, &mark);
 		sql_put(&row, BoolGetDatum(reason == NULL));
 		sql_put_text(&row, reason);
 		Assert(row.ncols == SQL_PLAN_COLS);
@@ -328,7 +329,8 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 	RefreshResult result;
 	const PlanItem *item;
 	RefreshPlan *plan;
-	HistoryRow	row = {0};
+	const char *label;
+	ViewState	known = {0};
 
 	sql_require_preload();
 	list = palloc(view_list_size(name));
@@ -354,12 +356,13 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 	item = sql_find_item(plan, &target);
 
 	/* What is not listed must not look like something that is. */
-	row.label = item ? item->label : target_qualified_name(&target);
-	sql_fill_row(plan, item, &result, &row);
+	label = item ? item->label : target_qualified_name(&target);
+	known.duration = result.duration;
+	known.data_as_of = sql_data_as_of(plan, item, &result);
 	if (refresher_history_retention > 0)
-		history_write(&row, &result);
+		history_write(label, &known, &result);
 	if (refresher_notify_channel[0])
-		Async_Notify(refresher_notify_channel, row.label);
+		Async_Notify(refresher_notify_channel, label);
 	sql_note_refreshed();
 	PG_RETURN_VOID();
 }
@@ -390,22 +393,24 @@ sql_tell_worker(XactEvent event, void *arg)
 }
 
 /*
- * What the history is to say of a refresh outside of any cycle: its data is
- * as old as the oldest that it was made of.
+ * The age of the data after a refresh outside of any cycle: that of the oldest
+ * data that it was made of.
  */
-static void
-sql_fill_row(const RefreshPlan *plan, const PlanItem *item,
-			 const RefreshResult *result, HistoryRow *row)
+static TimestampTz
+sql_data_as_of(const RefreshPlan *plan, const PlanItem *item,
+			   const RefreshResult *result)
 {
-	row->data_as_of = result->started_at;
+	TimestampTz data_as_of = result->started_at;
+
 	for (int i = 0; item != NULL && i < item->ndepends; i++)
 	{
-		HistoryLast last;
+		ViewState	known;
 
-		if (history_read_last(plan->items[item->depends[i]].label, &last) &&
-			last.data_as_of != 0)
-			row->data_as_of = Min(row->data_as_of, last.data_as_of);
+		if (history_read_last(plan->items[item->depends[i]].label, &known) &&
+			known.data_as_of != 0)
+			data_as_of = Min(data_as_of, known.data_as_of);
 	}
+	return data_as_of;
 }
 
 /*

@@ -38,4 +38,9 @@ extern char *refresher_notify_channel;	/* empty: none */
 extern const struct ViewList *refresher_view_list;
 extern uint64 refresher_view_list_hash;
 
+extern void settings_handle_reload(SIGNAL_ARGS);
+extern bool settings_reload_pending(void);
+extern bool settings_reload(void);
+extern int	settings_generation(void);
+
 #endif							/* SETTINGS_H */

@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -25,6 +26,7 @@
 #include "utils/memutils.h"
 
 #include "src/cycle/cycle.h"
+#include "src/common/attempt.h"
 #include "src/common/elapsed.h"
 #include "src/common/log.h"
 #include "src/refresh/refresh.h"
@@ -52,15 +54,16 @@ typedef struct CycleTeam
 
 static CycleTeam cycle_team;
 
-static Queue *cycle_prepare(const RefreshPlan *plan, const QueueInput *views,
+static Queue *cycle_prepare(const RefreshPlan *plan, const QueueItem *items,
 							TimestampTz start, bool forced);
 static bool cycle_create_segment(Size size);
+static void cycle_try_segment(void *arg);
 static void cycle_start_helpers(int slot, int wanted);
 static bool cycle_start_helper(const CycleHelperArgs *args);
 static void cycle_say_missing(int wanted, int started);
 static void cycle_end_helpers(void);
 static void cycle_terminate_helpers(int code, Datum arg);
-static void cycle_collect(const Queue *queue, QueueInput *views,
+static void cycle_collect(const Queue *queue, QueueItem *items,
 						  CycleResult *result);
 static void cycle_report_start(const CycleResult *result);
 static void cycle_report_end(const CycleResult *result);
@@ -75,10 +78,10 @@ static void cycle_report_end(const CycleResult *result);
  * transaction.  Raises no ERROR for a view's sake.
  */
 void
-cycle_run(const RefreshPlan *plan, QueueInput *views, TimestampTz start,
+cycle_run(const RefreshPlan *plan, QueueItem *items, TimestampTz start,
 		  bool forced, int slot, CycleResult *result)
 {
-	Queue	   *queue = cycle_prepare(plan, views, start, forced);
+	Queue	   *queue = cycle_prepare(plan, items, start, forced);
 	bool		shared = cycle_team.segment != NULL;
 	instr_time	begin;
 
@@ -97,7 +100,7 @@ cycle_run(const RefreshPlan *plan, QueueInput *views, TimestampTz start,
 	work_on(queue, shared ? status_queue_lock() : NULL, true);
 
 	result->duration = elapsed_since(begin);
-	cycle_collect(queue, views, result);
+	cycle_collect(queue, items, result);
 	cycle_report_end(result);
 	status_end_cycle(result->duration);
 
@@ -111,21 +114,21 @@ cycle_run(const RefreshPlan *plan, QueueInput *views, TimestampTz start,
  * Make the queue: in shared memory if helpers could be of use.
  */
 static Queue *
-cycle_prepare(const RefreshPlan *plan, const QueueInput *views,
+cycle_prepare(const RefreshPlan *plan, const QueueItem *items,
 			  TimestampTz start, bool forced)
 {
-	Size		size = queue_size(plan, views);
+	Size		size = queue_size(plan, items, namespace_search_path);
 	bool		shared = false;
 	int			ndue = 0;
 	Queue	   *queue;
 
 	for (int i = 0; i < plan->nitems; i++)
-		ndue += views[i].due ? 1 : 0;
+		ndue += items[i].due ? 1 : 0;
 	if (refresher_max_workers > 1 && ndue > 1)
 		shared = cycle_create_segment(size);
 	queue = shared ? dsm_segment_address(cycle_team.segment) :
 		palloc_extended(size, MCXT_ALLOC_HUGE);
-	queue_init(queue, plan, views, start, forced,
+	queue_init(queue, plan, items, namespace_search_path, start, forced,
 			   shared ? Min(refresher_max_workers, ndue) : 1);
 	return queue;
 }
@@ -136,25 +139,20 @@ cycle_prepare(const RefreshPlan *plan, const QueueInput *views,
 static bool
 cycle_create_segment(Size size)
 {
-	MemoryContext caller = CurrentMemoryContext;
-
 	cycle_team.segment = NULL;
 	cycle_team.nhelpers = 0;
-	PG_TRY();
-	{
-		cycle_team.segment = dsm_create(size, DSM_CREATE_NULL_IF_MAXSEGMENTS);
-	}
-	PG_CATCH();
-	{
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(caller);
-		EmitErrorReport();
-		FlushErrorState();
-		LWLockReleaseAll();
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-	return cycle_team.segment != NULL;
+	return attempt_or_report(cycle_try_segment, &size) &&
+		cycle_team.segment != NULL;
+}
+
+static void
+cycle_try_segment(void *arg)
+{
+	const Size *size = arg;
+
+	cycle_team.segment = dsm_create(*size, DSM_CREATE_NULL_IF_MAXSEGMENTS);
+	if (cycle_team.segment != NULL)
+		dsm_pin_mapping(cycle_team.segment);
 }
 
 /*
@@ -207,20 +205,22 @@ cycle_start_helper(const CycleHelperArgs *args)
 }
 
 /*
- * Say that there are too few helpers: once, until there were enough.
+ * Say that there are too few helpers: once for each value of max_workers, for
+ * free slots come and go with every parallel query.
  */
 static void
 cycle_say_missing(int wanted, int started)
 {
-	static bool said = false;
+	static int	said = 0;
 
-	if (started < wanted && !said)
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg_internal(REFRESHER_NAME ": helpers_missing wanted=%d started=%d",
-								 wanted, started),
-				 errhint("Increase the configuration parameter \"max_worker_processes\", or lower \"" REFRESHER_NAME ".max_workers\".")));
-	said = started < wanted;
+	if (started >= wanted || said == refresher_max_workers)
+		return;
+	said = refresher_max_workers;
+	ereport(WARNING,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg_internal(REFRESHER_NAME ": helpers_missing wanted=%d started=%d",
+							 wanted, started),
+			 errhint("Increase the configuration parameter \"max_worker_processes\", or lower \"" REFRESHER_NAME ".max_workers\".")));
 }
 
 /*
@@ -257,23 +257,19 @@ cycle_terminate_helpers(int code, Datum arg)
  * Bring what is known of the views up to date, and count the outcomes.
  */
 static void
-cycle_collect(const Queue *queue, QueueInput *views, CycleResult *result)
+cycle_collect(const Queue *queue, QueueItem *items, CycleResult *result)
 {
 	for (int i = 0; i < queue->nviews; i++)
 	{
 		const QueueView *view = &queue->views[i];
-		QueueInput *known = &views[view->planned];
-		const QueueOutput *output = &view->output;
+		QueueItem  *item = &items[view->planned];
 
-		known->outcome = output->outcome;
-		known->data_as_of = output->data_as_of;
-		known->failures = output->failures;
-		strlcpy(known->mark, output->mark, CHANGE_MARK_SIZE);
-		if (output->outcome == REFRESH_REFRESHED)
-			known->duration = output->duration;
-		result->refreshed += output->outcome == REFRESH_REFRESHED;
-		result->failed += output->outcome == REFRESH_FAILED;
-		result->skipped += output->outcome == REFRESH_SKIPPED;
+		item->outcome = view->outcome;
+		item->known = view->known;
+		result->refreshed += view->outcome == REFRESH_REFRESHED;
+		result->failed += view->outcome == REFRESH_FAILED;
+		result->skipped += view->outcome == REFRESH_SKIPPED;
+		result->dropped += view->outcome == REFRESH_DROPPED;
 	}
 }
 
@@ -284,6 +280,7 @@ cycle_report_start(const CycleResult *result)
 
 	initStringInfo(&line);
 	log_append_int(&line, "views", result->total);
+	log_append(&line, "database", status_database());
 	ereport(LOG, (errmsg_internal(REFRESHER_NAME ": cycle_started%s",
 								  line.data)));
 	pfree(line.data);
@@ -299,6 +296,7 @@ cycle_report_end(const CycleResult *result)
 	log_append_int(&line, "failed", result->failed);
 	log_append_int(&line, "skipped", result->skipped);
 	log_append_seconds(&line, "duration", result->duration);
+	log_append(&line, "database", status_database());
 	ereport(LOG, (errmsg_internal(REFRESHER_NAME ": cycle_completed%s",
 								  line.data)));
 	pfree(line.data);
@@ -312,10 +310,11 @@ bigbrotr_refresher_helper_main(Datum main_arg)
 {
 	CycleHelperArgs args;
 	dsm_segment *segment;
+	Queue	   *queue;
 
 	pqsignal(SIGTERM, die);
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGINT, refresh_handle_cancel);
+	pqsignal(SIGHUP, settings_handle_reload);
+	pqsignal(SIGINT, attempt_handle_cancel);
 	BackgroundWorkerUnblockSignals();
 
 	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
@@ -326,9 +325,14 @@ bigbrotr_refresher_helper_main(Datum main_arg)
 
 	/* In this order, what we leave is told after our transaction ended. */
 	status_join(args.slot);
-	work_join(dsm_segment_address(segment), status_queue_lock());
+	queue = dsm_segment_address(segment);
+	work_join(queue, status_queue_lock());
 	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, 0);
 	refresh_force_settings();
 
-	work_on(dsm_segment_address(segment), status_queue_lock(), false);
+	/* Its defaults may have changed since the leader connected. */
+	SetConfigOption("search_path", queue_search_path(queue), PGC_USERSET,
+					PGC_S_OVERRIDE);
+
+	work_on(queue, status_queue_lock(), false);
 }

@@ -21,10 +21,11 @@ typedef struct CycleResult
 	int			refreshed;
 	int			failed;
 	int			skipped;
+	int			dropped;		/* before their turn */
 	int64		duration;		/* in microseconds */
 } CycleResult;
 
-extern void cycle_run(const RefreshPlan *plan, QueueInput *views,
+extern void cycle_run(const RefreshPlan *plan, QueueItem *items,
 					  TimestampTz start, bool forced, int slot,
 					  CycleResult *result);
 extern PGDLLEXPORT void bigbrotr_refresher_helper_main(Datum main_arg);

@@ -19,15 +19,23 @@
  */
 #include "postgres.h"
 
+#include "src/common/elapsed.h"
 #include "src/cycle/queue.h"
 #include "src/cycle/rank.h"
 
 static void queue_add_views(Queue *queue, const RefreshPlan *plan,
-							const QueueInput *inputs, int *places);
+							const QueueItem *items, int *places);
 static void queue_add_edges(Queue *queue, const RefreshPlan *plan,
-							const QueueInput *inputs, const int *places);
+							const QueueItem *items, const int *places);
+static void queue_rank(Queue *queue, bool by_path);
+static void queue_set_rank(Queue *queue, int view, int rank);
+static void queue_improve(Queue *queue);
+static bool queue_read_rest(Queue *queue, RankRest *rest);
+static bool queue_has_started(const QueueView *view);
+static void queue_add_rest(Queue *queue, RankRest *rest, int index);
+static void queue_add_rest_readers(Queue *queue, RankRest *rest);
 static void queue_open_stage(Queue *queue, int first);
-static void queue_make_ready(Queue *queue, QueueView *view);
+static void queue_set_state(Queue *queue, QueueView *view, QueueState state);
 static void queue_set_done(Queue *queue, QueueView *view);
 static bool queue_has_news(Queue *queue, LWLock *lock, bool for_others);
 static TimestampTz queue_older(TimestampTz a, TimestampTz b);
@@ -38,31 +46,34 @@ static void queue_unlock(LWLock *lock);
  * Bytes that a queue needs for what is due of a plan.
  */
 Size
-queue_size(const RefreshPlan *plan, const QueueInput *inputs)
+queue_size(const RefreshPlan *plan, const QueueItem *items,
+		   const char *search_path)
 {
 	Size		nviews = 0;
 	Size		nedges = 0;
 
 	for (int i = 0; i < plan->nitems; i++)
 	{
-		if (!inputs[i].due)
+		if (!items[i].due)
 			continue;
 		nviews++;
 		nedges += 2 * plan->items[i].ndepends;
 	}
 	return MAXALIGN(offsetof(Queue, views) + nviews * sizeof(QueueView)) +
-		MAXALIGN(nedges * sizeof(int)) + MAXALIGN(nviews * sizeof(int));
+		MAXALIGN(nedges * sizeof(int)) + MAXALIGN(nviews * sizeof(int)) +
+		MAXALIGN(strlen(search_path) + 1);
 }
 
 /*
  * Make a queue of what is due, in a block of queue_size() bytes.
  *
- * "start" and "forced" are for whoever works on it.  With more than one
- * process, there has to be a lock from now on.
+ * "search_path", "start" and "forced" are for whoever works on it.  With more
+ * than one process, there has to be a lock from now on.
  */
 void
-queue_init(Queue *queue, const RefreshPlan *plan, const QueueInput *inputs,
-		   TimestampTz start, bool forced, int nprocesses)
+queue_init(Queue *queue, const RefreshPlan *plan, const QueueItem *items,
+		   const char *search_path, TimestampTz start, bool forced,
+		   int nprocesses)
 {
 	int		   *places = palloc(plan->nitems * sizeof(int) + 1);
 
@@ -71,12 +82,10 @@ queue_init(Queue *queue, const RefreshPlan *plan, const QueueInput *inputs,
 	queue->forced = forced;
 	queue->nprocesses = nprocesses;
 	ConditionVariableInit(&queue->changed);
-	queue_add_views(queue, plan, inputs, places);
-	queue_add_edges(queue, plan, inputs, places);
-	if (nprocesses > 1)
-		rank_by_path(queue);
-	else
-		rank_by_plan(queue);
+	queue_add_views(queue, plan, items, places);
+	queue_add_edges(queue, plan, items, places);
+	strcpy((char *) queue + queue->path_offset, search_path);
+	queue_rank(queue, nprocesses > 1);
 	queue_open_stage(queue, 0);
 	pfree(places);
 }
@@ -98,7 +107,7 @@ queue_set_processes(Queue *queue, LWLock *lock, int nprocesses)
  */
 static void
 queue_add_views(Queue *queue, const RefreshPlan *plan,
-				const QueueInput *inputs, int *places)
+				const QueueItem *items, int *places)
 {
 	for (int i = 0; i < plan->nitems; i++)
 	{
@@ -106,7 +115,7 @@ queue_add_views(Queue *queue, const RefreshPlan *plan,
 		QueueView  *view = &queue->views[queue->nviews];
 
 		places[i] = -1;
-		if (!inputs[i].due)
+		if (!items[i].due)
 			continue;
 		memset(view, 0, sizeof(QueueView));
 		view->planned = i;
@@ -118,15 +127,13 @@ queue_add_views(Queue *queue, const RefreshPlan *plan,
 		strlcpy(view->name, item->target.name, NAMEDATALEN);
 		view->relid = item->target.relid;
 		view->funcid = item->target.funcid;
-		view->schedule_start = inputs[i].schedule_start;
+		view->wildcard = item->target.wildcard;
 		view->stage = item->stage;
-		view->expected = inputs[i].duration;
+		view->expected = items[i].known.duration;
 		view->state = QUEUE_WAITING;
-		view->output.outcome = REFRESH_PENDING;
-		view->output.duration = inputs[i].duration;
-		view->output.data_as_of = inputs[i].data_as_of;
-		view->output.failures = inputs[i].failures;
-		strlcpy(view->output.mark, inputs[i].mark, CHANGE_MARK_SIZE);
+		queue->nviews_in[QUEUE_WAITING]++;
+		view->outcome = REFRESH_PENDING;
+		view->known = items[i].known;
 		places[i] = queue->nviews++;
 	}
 }
@@ -137,7 +144,7 @@ queue_add_views(Queue *queue, const RefreshPlan *plan,
  */
 static void
 queue_add_edges(Queue *queue, const RefreshPlan *plan,
-				const QueueInput *inputs, const int *places)
+				const QueueItem *items, const int *places)
 {
 	int		   *edges;
 	int			nedges = 0;
@@ -157,7 +164,7 @@ queue_add_edges(Queue *queue, const RefreshPlan *plan,
 
 			if (places[read] < 0)
 				view->reads_as_of = queue_older(view->reads_as_of,
-												inputs[read].data_as_of);
+												items[read].known.data_as_of);
 			else
 			{
 				edges[nedges++] = places[read];
@@ -186,6 +193,142 @@ queue_add_edges(Queue *queue, const RefreshPlan *plan,
 	}
 	queue->ranks_offset = queue->edges_offset +
 		MAXALIGN(nedges * sizeof(int));
+	queue->path_offset = queue->ranks_offset +
+		MAXALIGN(queue->nviews * sizeof(int));
+}
+
+/*
+ * Rank the views as they are planned; or, for several processes, by what they
+ * have behind them.
+ */
+static void
+queue_rank(Queue *queue, bool by_path)
+{
+	RankPath   *paths = palloc_extended(queue->nviews * sizeof(RankPath) + 1,
+										MCXT_ALLOC_HUGE);
+
+	for (int i = 0; i < queue->nviews; i++)
+	{
+		const QueueView *view = &queue->views[i];
+
+		paths[i].view = i;
+		paths[i].stage = view->stage;
+		paths[i].nreaders = view->nreaders;
+		paths[i].readers = queue_edges(queue) + view->first_reader;
+		paths[i].duration = view->expected;
+	}
+	if (by_path)
+		rank_by_path(paths, queue->nviews);
+	for (int i = 0; i < queue->nviews; i++)
+	{
+		queue->views[paths[i].view].expected = paths[i].duration;
+		queue_set_rank(queue, paths[i].view, i);
+	}
+	pfree(paths);
+}
+
+static void
+queue_set_rank(Queue *queue, int view, int rank)
+{
+	queue->views[view].rank = rank;
+	queue_ranks(queue)[rank] = view;
+}
+
+/*
+ * Exchange ranks of views that have not started, if the cycle is predicted to
+ * end sooner by that.
+ */
+static void
+queue_improve(Queue *queue)
+{
+	RankRest	rest;
+	int			order[RANK_MOST_LEFT];
+
+	if (!queue_read_rest(queue, &rest) || !rank_improve(&rest, order))
+		return;
+
+	/* The ranks that they have together stay the same. */
+	for (int i = 0; i < rest.nleft; i++)
+		queue_set_rank(queue, rest.views[order[i]].view, rest.views[i].rank);
+	queue->first_rank = rest.views[0].rank;
+}
+
+/*
+ * Read what is left of the cycle; false if there is no choice to be made, or
+ * too large a one.
+ */
+static bool
+queue_read_rest(Queue *queue, RankRest *rest)
+{
+	int			nleft = queue->nviews - queue->nstarted;
+
+	/* There is a choice only among views that may start. */
+	if (queue->nprocesses < 2 || queue->nviews_in[QUEUE_READY] < 2 ||
+		nleft > RANK_MOST_LEFT ||
+		queue->nviews - queue->nviews_in[QUEUE_DONE] > RANK_MOST)
+		return false;
+	rest->nleft = nleft;
+	rest->nviews = 0;
+	rest->nprocesses = queue->nprocesses;
+	for (int i = 0; i < queue->nviews; i++)
+	{
+		int			view = queue_ranks(queue)[i];
+
+		if (!queue_has_started(&queue->views[view]))
+			queue_add_rest(queue, rest, view);
+	}
+	for (int i = 0; i < queue->nviews; i++)
+	{
+		if (queue_has_started(&queue->views[i]) &&
+			queue->views[i].state != QUEUE_DONE)
+			queue_add_rest(queue, rest, i);
+	}
+	queue_add_rest_readers(queue, rest);
+	return true;
+}
+
+static bool
+queue_has_started(const QueueView *view)
+{
+	return view->state != QUEUE_WAITING && view->state != QUEUE_READY;
+}
+
+static void
+queue_add_rest(Queue *queue, RankRest *rest, int index)
+{
+	const QueueView *view = &queue->views[index];
+	RankView   *added = &rest->views[rest->nviews++];
+
+	added->view = index;
+	added->rank = view->rank;
+	added->stage = view->stage;
+	added->nwaits = view->nwaits;
+	added->duration = view->expected;
+	added->readers = 0;
+	if (view->state == QUEUE_RUNNING)
+		added->duration -= elapsed_since(view->began);
+	if (view->state == QUEUE_ABANDONED || added->duration < 0)
+		added->duration = 0;
+}
+
+static void
+queue_add_rest_readers(Queue *queue, RankRest *rest)
+{
+	for (int i = 0; i < rest->nviews; i++)
+	{
+		const QueueView *view = &queue->views[rest->views[i].view];
+		const int  *readers = queue_edges(queue) + view->first_reader;
+
+		for (int j = 0; j < view->nreaders; j++)
+		{
+			/* What reads a view that is not done has not started. */
+			for (int k = 0; k < rest->nleft; k++)
+			{
+				if (rest->views[k].view == readers[j])
+					rest->views[i].readers |= UINT64CONST(1) << k;
+			}
+		}
+	}
 }
 
 /*
@@ -203,17 +346,32 @@ queue_open_stage(Queue *queue, int first)
 	{
 		queue->stage_left++;
 		if (queue->views[i].nwaits == 0)
-			queue_make_ready(queue, &queue->views[i]);
+			queue_set_state(queue, &queue->views[i], QUEUE_READY);
 	}
 }
 
+/*
+ * The only way for a view from one state to another.
+ */
 static void
-queue_make_ready(Queue *queue, QueueView *view)
+queue_set_state(Queue *queue, QueueView *view, QueueState state)
 {
-	Assert(view->state == QUEUE_WAITING);
-	view->state = QUEUE_READY;
-	queue->nready++;
-	queue->first_rank = Min(queue->first_rank, view->rank);
+	static const bool allowed[QUEUE_NSTATES][QUEUE_NSTATES] = {
+		[QUEUE_WAITING] = {[QUEUE_READY] = true},
+		[QUEUE_READY] = {[QUEUE_RUNNING] = true},
+		[QUEUE_RUNNING] = {[QUEUE_DONE] = true,[QUEUE_ABANDONED] = true},
+		/* the leader takes it over, to finish it as failed */
+		[QUEUE_ABANDONED] = {[QUEUE_RUNNING] = true},
+	};
+
+	if (!allowed[view->state][state])
+		elog(FATAL, "view in state %d of the queue cannot get to state %d",
+			 view->state, state);
+	queue->nviews_in[view->state]--;
+	queue->nviews_in[state]++;
+	view->state = state;
+	if (state == QUEUE_READY)
+		queue->first_rank = Min(queue->first_rank, view->rank);
 }
 
 /*
@@ -227,36 +385,37 @@ queue_take(Queue *queue, LWLock *lock, int *active)
 	int			taken = -1;
 
 	queue_lock(lock);
-	if (!queue->stopped && queue->nready > 0)
+	if (!queue->stopped && queue->nviews_in[QUEUE_READY] > 0)
 	{
 		const int  *ranks = queue_ranks(queue);
 		QueueView  *view;
 
-		rank_improve(queue);
+		queue_improve(queue);
 		while (queue->views[ranks[queue->first_rank]].state != QUEUE_READY)
 			queue->first_rank++;
 		taken = ranks[queue->first_rank];
 		view = &queue->views[taken];
-		view->state = QUEUE_RUNNING;
+		queue_set_state(queue, view, QUEUE_RUNNING);
 		INSTR_TIME_SET_CURRENT(view->began);
 		view->number = ++queue->nstarted;
-		queue->nready--;
-		queue->nrunning++;
-		*active = queue->nready + queue->nrunning;
+		*active = queue->nviews_in[QUEUE_READY] +
+			queue->nviews_in[QUEUE_RUNNING] +
+			queue->nviews_in[QUEUE_ABANDONED];
 	}
 	queue_unlock(lock);
 	return taken;
 }
 
 /*
- * A view that was taken is done.
+ * A view that was taken is done: this came of it, and this is known of it now.
  */
 void
-queue_finish(Queue *queue, LWLock *lock, int view, const QueueOutput *output)
+queue_finish(Queue *queue, LWLock *lock, int view, RefreshOutcome outcome,
+			 const ViewState *known)
 {
 	queue_lock(lock);
-	queue->views[view].output = *output;
-	queue->nrunning--;
+	queue->views[view].outcome = outcome;
+	queue->views[view].known = *known;
 	queue_set_done(queue, &queue->views[view]);
 	queue_unlock(lock);
 	if (lock != NULL)
@@ -268,22 +427,21 @@ queue_set_done(Queue *queue, QueueView *view)
 {
 	const int  *readers = queue_edges(queue) + view->first_reader;
 
-	view->state = QUEUE_DONE;
-	queue->ndone++;
+	queue_set_state(queue, view, QUEUE_DONE);
 	queue->stage_left--;
 	for (int i = 0; i < view->nreaders; i++)
 	{
 		QueueView  *reader = &queue->views[readers[i]];
 
 		reader->reads_as_of = queue_older(reader->reads_as_of,
-										  view->output.data_as_of);
+										  view->known.data_as_of);
 		if (--reader->nwaits == 0 && reader->stage == queue->stage)
-			queue_make_ready(queue, reader);
+			queue_set_state(queue, reader, QUEUE_READY);
 	}
 
 	/* Stages are done one by one, so as many views stand before the next. */
 	if (queue->stage_left == 0)
-		queue_open_stage(queue, queue->ndone);
+		queue_open_stage(queue, queue->nviews_in[QUEUE_DONE]);
 }
 
 /*
@@ -293,8 +451,7 @@ void
 queue_abandon(Queue *queue, LWLock *lock, int view)
 {
 	queue_lock(lock);
-	queue->views[view].state = QUEUE_ABANDONED;
-	queue->nabandoned++;
+	queue_set_state(queue, &queue->views[view], QUEUE_ABANDONED);
 	queue_unlock(lock);
 	ConditionVariableBroadcast(&queue->changed);
 }
@@ -309,14 +466,12 @@ queue_take_abandoned(Queue *queue, LWLock *lock)
 	int			taken = -1;
 
 	queue_lock(lock);
-	for (int i = 0; queue->nabandoned > 0 && taken < 0; i++)
+	if (queue->nviews_in[QUEUE_ABANDONED] > 0)
 	{
-		if (queue->views[i].state == QUEUE_ABANDONED)
-		{
-			queue->views[i].state = QUEUE_RUNNING;
-			queue->nabandoned--;
-			taken = i;
-		}
+		taken = 0;
+		while (queue->views[taken].state != QUEUE_ABANDONED)
+			taken++;
+		queue_set_state(queue, &queue->views[taken], QUEUE_RUNNING);
 	}
 	queue_unlock(lock);
 	return taken;
@@ -357,9 +512,10 @@ queue_has_news(Queue *queue, LWLock *lock, bool for_others)
 
 	queue_lock(lock);
 	if (queue->stopped || queue->nstarted == queue->nviews)
-		news = !for_others || queue->nrunning == 0 || queue->nabandoned > 0;
+		news = !for_others || queue->nviews_in[QUEUE_RUNNING] == 0 ||
+			queue->nviews_in[QUEUE_ABANDONED] > 0;
 	else
-		news = queue->nready > 0 || (for_others && queue->nabandoned > 0);
+		news = queue->nviews_in[QUEUE_READY] > 0 || (for_others && queue->nviews_in[QUEUE_ABANDONED] > 0);
 	queue_unlock(lock);
 	return news;
 }
@@ -374,7 +530,8 @@ queue_is_over(Queue *queue, LWLock *lock, bool for_others)
 
 	queue_lock(lock);
 	over = (queue->stopped || queue->nstarted == queue->nviews) &&
-		(!for_others || queue->nrunning == 0);
+		(!for_others || queue->nviews_in[QUEUE_RUNNING] +
+		 queue->nviews_in[QUEUE_ABANDONED] == 0);
 	queue_unlock(lock);
 	return over;
 }

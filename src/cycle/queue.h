@@ -15,35 +15,18 @@
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
-#include "src/refresh/change.h"
 #include "src/plan/plan.h"
+#include "src/record/view_state.h"
 #include "src/refresh/refresh.h"
 
-/* What is known of a view of the plan before a cycle, and after it */
-typedef struct QueueInput
+/* A view of the plan, before a cycle and after it */
+typedef struct QueueItem
 {
 	bool		due;
-	TimestampTz schedule_start; /* where its schedule will count from */
-	int64		duration;		/* of its last refresh, in us; 0: unknown */
-
-	/* Before and after */
-	TimestampTz data_as_of;		/* of its rows; 0: unknown */
-	int			failures;		/* in a row */
-	char		mark[CHANGE_MARK_SIZE]; /* of what it read last; "": unknown */
-
-	/* After */
-	RefreshOutcome outcome;
-} QueueInput;
-
-/* What came of a view */
-typedef struct QueueOutput
-{
-	RefreshOutcome outcome;
-	int64		duration;		/* in microseconds */
-	TimestampTz data_as_of;
-	int			failures;
-	char		mark[CHANGE_MARK_SIZE];
-} QueueOutput;
+	RefreshOutcome outcome;		/* pending, until it had its turn */
+	ViewState	known;			/* before: as it was, but with the starts that
+								 * it will have; after: as it is */
+} QueueItem;
 
 typedef enum QueueState
 {
@@ -53,6 +36,8 @@ typedef enum QueueState
 	QUEUE_ABANDONED,			/* the process that refreshed it is gone */
 	QUEUE_DONE
 } QueueState;
+
+#define QUEUE_NSTATES (QUEUE_DONE + 1)
 
 /* One view of a cycle; without pointers, for it may be in shared memory */
 typedef struct QueueView
@@ -66,9 +51,9 @@ typedef struct QueueView
 	char		name[NAMEDATALEN];
 	Oid			relid;
 	Oid			funcid;
-	TimestampTz schedule_start;
+	bool		wildcard;		/* no name of the list stands for it */
 	int			stage;
-	int64		expected;		/* duration, in us; 0: nothing is known */
+	int64		expected;		/* duration, in us; 0: unknown */
 	int			nreads;			/* the views of this cycle that it reads */
 	int			first_read;		/* where they are in the queue's edges */
 	int			nreaders;		/* those that read it */
@@ -81,7 +66,8 @@ typedef struct QueueView
 	TimestampTz reads_as_of;	/* the oldest data that it reads; 0: unknown */
 	instr_time	began;			/* when it was taken, for elapsed_since() */
 	TimestampTz started_at;		/* likewise, by the clock */
-	QueueOutput output;			/* before it is done: as it was before */
+	RefreshOutcome outcome;		/* pending, until it is done */
+	ViewState	known;			/* until it is done: as in its QueueItem */
 } QueueView;
 
 /* A cycle */
@@ -93,16 +79,14 @@ typedef struct Queue
 	int			nviews;
 	Size		edges_offset;	/* of an array of int, from the start */
 	Size		ranks_offset;	/* likewise: the views by rank, which change */
+	Size		path_offset;	/* of a string: the leader's search_path */
 
 	/* These do */
 	int			nprocesses;		/* that work on it, as far as is known */
 	int			stage;			/* later ones must not start */
 	int			stage_left;		/* views of it that are not done */
 	int			nstarted;
-	int			ndone;
-	int			nrunning;
-	int			nready;
-	int			nabandoned;
+	int			nviews_in[QUEUE_NSTATES];	/* how many are in each state */
 	int			first_rank;		/* no view of a lower rank is ready */
 	bool		stopped;		/* nothing more is to start */
 	ConditionVariable changed;
@@ -127,14 +111,24 @@ queue_ranks(Queue *queue)
 	return (int *) ((char *) queue + queue->ranks_offset);
 }
 
-extern Size queue_size(const RefreshPlan *plan, const QueueInput *inputs);
+/*
+ * Where the leader looks names up, and so shall all who work on the queue.
+ */
+static inline const char *
+queue_search_path(const Queue *queue)
+{
+	return (const char *) queue + queue->path_offset;
+}
+
+extern Size queue_size(const RefreshPlan *plan, const QueueItem *items,
+					   const char *search_path);
 extern void queue_init(Queue *queue, const RefreshPlan *plan,
-					   const QueueInput *inputs, TimestampTz start,
-					   bool forced, int nprocesses);
+					   const QueueItem *items, const char *search_path,
+					   TimestampTz start, bool forced, int nprocesses);
 extern void queue_set_processes(Queue *queue, LWLock *lock, int nprocesses);
 extern int	queue_take(Queue *queue, LWLock *lock, int *active);
 extern void queue_finish(Queue *queue, LWLock *lock, int view,
-						 const QueueOutput *output);
+						 RefreshOutcome outcome, const ViewState *known);
 extern void queue_abandon(Queue *queue, LWLock *lock, int view);
 extern int	queue_take_abandoned(Queue *queue, LWLock *lock);
 extern void queue_stop(Queue *queue, LWLock *lock);

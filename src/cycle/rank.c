@@ -11,8 +11,8 @@
  * the cycle is predicted to end sooner by that.  This is done each time that
  * a view is taken, since by then it is known how long others really took.
  *
- * All of this works on a queue that the caller has locked, or that nobody
- * else knows of yet.
+ * Nothing here knows of queues or processes: paths or predictions in, an order
+ * out.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -20,17 +20,9 @@
  */
 #include "postgres.h"
 
-#include "src/common/elapsed.h"
+#include <limits.h>
+
 #include "src/cycle/rank.h"
-
-/*
- * No more views than these are looked at two by two.  With more, there are
- * enough small ones to fill what gap there is, and it would take too long.
- */
-#define RANK_MOST_LEFT		24
-
-/* ... and beside them those that are running */
-#define RANK_MOST			64
 
 /* A view shorter than this is not worth the search, in microseconds */
 #define RANK_WORTHWHILE		50000
@@ -38,40 +30,7 @@
 /* What an exchange must gain at least, as a part of what is left: 1/this */
 #define RANK_LEAST_GAIN		500
 
-/* A view on its way to its rank */
-typedef struct RankPath
-{
-	int			view;
-	int			stage;
-	int64		length;			/* in microseconds */
-} RankPath;
-
-/* A view that is not done, in what is predicted */
-typedef struct RankView
-{
-	int			view;			/* its index in the queue */
-	int			rank;
-	int			stage;
-	int			nwaits;			/* what it reads and is not done */
-	int64		duration;		/* or what is left of it, in microseconds */
-	uint64		readers;		/* a bit for each that reads it */
-} RankView;
-
-/* What is left of a cycle: first the views that have not started, by rank */
-typedef struct RankRest
-{
-	int			nleft;
-	int			nviews;			/* with those that are running */
-	int			nprocesses;
-	RankView	views[RANK_MOST];
-} RankRest;
-
-static void rank_set(Queue *queue, int view, int rank);
 static int	rank_compare_paths(const void *a, const void *b);
-static bool rank_read_rest(Queue *queue, RankRest *rest);
-static bool rank_has_started(const QueueView *view);
-static void rank_add(Queue *queue, RankRest *rest, int index);
-static void rank_add_readers(Queue *queue, RankRest *rest);
 static int64 rank_exchange_best(const RankRest *rest, int *order,
 								int64 limit);
 static int64 rank_predict(const RankRest *rest, const int *order);
@@ -80,59 +39,36 @@ static int	rank_stage(const RankRest *rest, uint64 left);
 static void rank_exchange(int *a, int *b);
 
 /*
- * Rank the views as they are planned.
+ * Sort the views by what they have behind them: their own time, and that of
+ * the longest chain of views that read each other after it.
+ *
+ * On entry paths[i] is the view of index i.  Those of an unknown duration are
+ * expected to take the mean of the others.
  */
 void
-rank_by_plan(Queue *queue)
+rank_by_path(RankPath *paths, int nviews)
 {
-	for (int i = 0; i < queue->nviews; i++)
-		rank_set(queue, i, i);
-}
-
-static void
-rank_set(Queue *queue, int view, int rank)
-{
-	queue->views[view].rank = rank;
-	queue_ranks(queue)[rank] = view;
-}
-
-/*
- * Rank the views by what they have behind them: their own time, and that of
- * the longest chain of views that read each other after it.  Those of an
- * unknown duration are expected to take the mean of the others.
- */
-void
-rank_by_path(Queue *queue)
-{
-	RankPath   *paths = palloc(queue->nviews * sizeof(RankPath) + 1);
 	int64		sum = 0;
 	int			known = 0;
 
-	for (int i = 0; i < queue->nviews; i++)
+	for (int i = 0; i < nviews; i++)
 	{
-		sum += queue->views[i].expected;
-		known += queue->views[i].expected > 0;
+		sum += paths[i].duration;
+		known += paths[i].duration > 0;
 	}
 
 	/* Readers stand behind what they read, so theirs are known first. */
-	for (int i = queue->nviews - 1; i >= 0; i--)
+	for (int i = nviews - 1; i >= 0; i--)
 	{
-		QueueView  *view = &queue->views[i];
-		const int  *readers = queue_edges(queue) + view->first_reader;
 		int64		longest = 0;
 
-		for (int j = 0; j < view->nreaders; j++)
-			longest = Max(longest, paths[readers[j]].length);
-		if (view->expected == 0 && known > 0)
-			view->expected = sum / known;
-		paths[i].view = i;
-		paths[i].stage = view->stage;
-		paths[i].length = view->expected + longest;
+		for (int j = 0; j < paths[i].nreaders; j++)
+			longest = Max(longest, paths[paths[i].readers[j]].length);
+		if (paths[i].duration == 0 && known > 0)
+			paths[i].duration = sum / known;
+		paths[i].length = paths[i].duration + longest;
 	}
-	qsort(paths, queue->nviews, sizeof(RankPath), rank_compare_paths);
-	for (int i = 0; i < queue->nviews; i++)
-		rank_set(queue, paths[i].view, i);
-	pfree(paths);
+	qsort(paths, nviews, sizeof(RankPath), rank_compare_paths);
 }
 
 static int
@@ -149,114 +85,34 @@ rank_compare_paths(const void *a, const void *b)
 }
 
 /*
- * Exchange ranks of views that have not started, if the cycle is predicted to
- * end sooner by that.
+ * Find a better order for the views that have not started: order[i] becomes
+ * the place in "rest" of the view that shall have the rank of rest->views[i].
+ * There is room for RANK_MOST_LEFT.
+ *
+ * Returns false if all of them are so short that the search is not worth it.
  */
-void
-rank_improve(Queue *queue)
+bool
+rank_improve(const RankRest *rest, int *order)
 {
-	RankRest	rest;
-	int			order[RANK_MOST_LEFT];
+	int64		longest = 0;
 	int64		end;
 	int64		before;
 
-	if (!rank_read_rest(queue, &rest))
-		return;
-	for (int i = 0; i < rest.nleft; i++)
+	for (int i = 0; i < rest->nleft; i++)
+	{
 		order[i] = i;
-
-	end = rank_predict(&rest, order);
-	do
-	{
-		before = end;
-		end = rank_exchange_best(&rest, order, end - end / RANK_LEAST_GAIN);
-	} while (end < before);
-
-	/* The ranks that they have together stay the same. */
-	for (int i = 0; i < rest.nleft; i++)
-		rank_set(queue, rest.views[order[i]].view, rest.views[i].rank);
-	queue->first_rank = rest.views[0].rank;
-}
-
-/*
- * Read what is left of the cycle; false if the search would not be worth it.
- */
-static bool
-rank_read_rest(Queue *queue, RankRest *rest)
-{
-	int64		longest = 0;
-	int			nleft = queue->nviews - queue->nstarted;
-
-	/* There is a choice only among views that may start. */
-	if (queue->nprocesses < 2 || queue->nready < 2 ||
-		nleft > RANK_MOST_LEFT || nleft + queue->nrunning > RANK_MOST)
-		return false;
-	rest->nleft = nleft;
-	rest->nviews = 0;
-	rest->nprocesses = queue->nprocesses;
-	for (int i = 0; i < queue->nviews; i++)
-	{
-		int			view = queue_ranks(queue)[i];
-
-		if (rank_has_started(&queue->views[view]))
-			continue;
-		rank_add(queue, rest, view);
-		longest = Max(longest, queue->views[view].expected);
+		longest = Max(longest, rest->views[i].duration);
 	}
 	if (longest < RANK_WORTHWHILE)
 		return false;
-	for (int i = 0; i < queue->nviews; i++)
+
+	end = rank_predict(rest, order);
+	do
 	{
-		if (rank_has_started(&queue->views[i]) &&
-			queue->views[i].state != QUEUE_DONE)
-			rank_add(queue, rest, i);
-	}
-	rank_add_readers(queue, rest);
+		before = end;
+		end = rank_exchange_best(rest, order, end - end / RANK_LEAST_GAIN);
+	} while (end < before);
 	return true;
-}
-
-static bool
-rank_has_started(const QueueView *view)
-{
-	return view->state != QUEUE_WAITING && view->state != QUEUE_READY;
-}
-
-static void
-rank_add(Queue *queue, RankRest *rest, int index)
-{
-	const QueueView *view = &queue->views[index];
-	RankView   *added = &rest->views[rest->nviews++];
-
-	added->view = index;
-	added->rank = view->rank;
-	added->stage = view->stage;
-	added->nwaits = view->nwaits;
-	added->duration = view->expected;
-	added->readers = 0;
-	if (view->state == QUEUE_RUNNING)
-		added->duration -= elapsed_since(view->began);
-	if (view->state == QUEUE_ABANDONED || added->duration < 0)
-		added->duration = 0;
-}
-
-static void
-rank_add_readers(Queue *queue, RankRest *rest)
-{
-	for (int i = 0; i < rest->nviews; i++)
-	{
-		const QueueView *view = &queue->views[rest->views[i].view];
-		const int  *readers = queue_edges(queue) + view->first_reader;
-
-		for (int j = 0; j < view->nreaders; j++)
-		{
-			/* What reads a view that is not done has not started. */
-			for (int k = 0; k < rest->nleft; k++)
-			{
-				if (rest->views[k].view == readers[j])
-					rest->views[i].readers |= UINT64CONST(1) << k;
-			}
-		}
-	}
 }
 
 /*

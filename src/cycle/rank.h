@@ -10,10 +10,47 @@
 #ifndef RANK_H
 #define RANK_H
 
-#include "src/cycle/queue.h"
+/*
+ * No more views than these are looked at two by two.  With more, there are
+ * enough small ones to fill what gap there is, and it would take too long.
+ */
+#define RANK_MOST_LEFT		24
 
-extern void rank_by_plan(Queue *queue);
-extern void rank_by_path(Queue *queue);
-extern void rank_improve(Queue *queue);
+/* ... and beside them those that are running */
+#define RANK_MOST			64
+
+/* A view on its way to its rank */
+typedef struct RankPath
+{
+	int			view;			/* the caller's index */
+	int			stage;
+	int			nreaders;		/* the views that read it */
+	const int  *readers;		/* their indexes, all greater than its own */
+	int64		duration;		/* in microseconds; 0: unknown */
+	int64		length;			/* with the longest chain of readers behind */
+} RankPath;
+
+/* A view that is not done, in a prediction */
+typedef struct RankView
+{
+	int			view;			/* the caller's index */
+	int			rank;
+	int			stage;
+	int			nwaits;			/* what it reads and is not done */
+	int64		duration;		/* or what is left of it, in microseconds */
+	uint64		readers;		/* a bit for each that reads it */
+} RankView;
+
+/* What is left of a cycle: first the views that have not started, by rank */
+typedef struct RankRest
+{
+	int			nleft;
+	int			nviews;			/* with those that are running */
+	int			nprocesses;
+	RankView	views[RANK_MOST];
+} RankRest;
+
+extern void rank_by_path(RankPath *paths, int nviews);
+extern bool rank_improve(const RankRest *rest, int *order);
 
 #endif							/* RANK_H */

@@ -17,12 +17,10 @@
 
 #include <unistd.h>
 
-#include "access/xact.h"
 #include "commands/async.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -30,6 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "src/refresh/change.h"
+#include "src/common/attempt.h"
 #include "src/common/compat.h"
 #include "src/common/elapsed.h"
 #include "src/record/history.h"
@@ -43,15 +42,14 @@ typedef struct WorkView
 {
 	Queue	   *queue;
 	const QueueView *view;
-	QueueOutput output;			/* what is to be told of it at the end */
-	uint64		version;		/* of its last refresh, when the mark was read */
+	ViewState	known;			/* what will be known of it at the end */
+	RefreshResult *result;
 } WorkView;
 
 /* For a helper that ends: what it worked on, and what it has in hand, if any */
 static Queue *work_shared_queue;
 static LWLock *work_shared_lock;
 static WorkView *work_in_hand;
-static RefreshResult *work_result;
 
 /* How many cores the machine has, if that is known */
 static int	work_cores;
@@ -59,19 +57,16 @@ static int	work_cores;
 static void work_leave(int code, Datum arg);
 static bool work_goes_on(uint64 list_hash);
 static void work_refresh(Queue *queue, LWLock *lock, int index, int active);
-static void work_finish(WorkView *in_hand, LWLock *lock,
-						const RefreshResult *result);
-static bool work_skip(WorkView *in_hand, RefreshResult *result);
+static void work_finish(WorkView *in_hand, LWLock *lock);
+static bool work_skip(WorkView *in_hand);
+static void work_try_to_skip(void *arg);
 static int	work_parallel_workers(int active);
 static RefreshTarget work_target(const QueueView *view);
 static void work_before_commit(const RefreshResult *result, void *arg);
-static void work_set_data_as_of(WorkView *in_hand,
-								const RefreshResult *result);
+static void work_set_data_as_of(WorkView *in_hand);
 static void work_finish_abandoned(Queue *queue, LWLock *lock, int index);
-static void work_keep(const WorkView *in_hand, const RefreshResult *result);
-static void work_keep_failure(const WorkView *in_hand,
-							  const RefreshResult *result);
-static void work_recover(MemoryContext caller);
+static void work_keep(const WorkView *in_hand);
+static void work_keep_failure(void *arg);
 static void work_report_view(const QueueView *view,
 							 const RefreshResult *result);
 static void work_report_failure(const QueueView *view,
@@ -95,8 +90,8 @@ work_leave(int code, Datum arg)
 	ConditionVariableCancelSleep();
 	if (work_in_hand == NULL)
 		return;
-	if (work_result->committed)
-		work_finish(work_in_hand, work_shared_lock, work_result);
+	if (work_in_hand->result->committed)
+		work_finish(work_in_hand, work_shared_lock);
 	else
 		queue_abandon(work_shared_queue, work_shared_lock,
 					  work_in_hand->view - work_shared_queue->views);
@@ -149,11 +144,7 @@ static bool
 work_goes_on(uint64 list_hash)
 {
 	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
+	status_reload();
 	return refresher_enabled &&
 		refresher_view_list_hash == list_hash;
 }
@@ -167,19 +158,18 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
 	QueueView  *view = &queue->views[index];
 	RefreshTarget target = work_target(view);
 	RefreshRequest request = {0};
-	RefreshResult result;
+	RefreshResult result = {0};
 	WorkView	in_hand = {0};
 
 	view->started_at = GetCurrentTimestamp();
 	status_begin_view(view->label);
 	in_hand.queue = queue;
 	in_hand.view = view;
-	in_hand.output = view->output;
-	result.committed = false;
-	work_result = &result;
+	in_hand.known = view->known;
+	in_hand.result = &result;
 	work_in_hand = &in_hand;
 
-	if (!work_skip(&in_hand, &result))
+	if (!work_skip(&in_hand))
 	{
 		request.target = &target;
 		request.activity = psprintf("refreshing %s (%d/%d)", view->qualified,
@@ -191,7 +181,7 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
 		request.before_commit_arg = &in_hand;
 		refresh_view(&request, &result);
 	}
-	work_finish(&in_hand, lock, &result);
+	work_finish(&in_hand, lock);
 	work_in_hand = NULL;
 }
 
@@ -200,25 +190,26 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
  * the queue know.
  */
 static void
-work_finish(WorkView *in_hand, LWLock *lock, const RefreshResult *result)
+work_finish(WorkView *in_hand, LWLock *lock)
 {
-	QueueOutput *output = &in_hand->output;
+	const RefreshResult *result = in_hand->result;
+	ViewState  *known = &in_hand->known;
 
-	output->outcome = result->outcome;
-	output->duration = result->duration;
-	if (result->outcome == REFRESH_FAILED)
+	if (result->outcome == REFRESH_REFRESHED)
+		known->duration = result->duration;
+	else if (result->outcome == REFRESH_FAILED)
 	{
 		/* What was not committed has changed nothing. */
-		output->data_as_of = in_hand->view->output.data_as_of;
-		output->failures = in_hand->view->output.failures + 1;
-		output->mark[0] = '\0';
+		*known = in_hand->view->known;
+		known->failures++;
+		known->mark.known = false;
 	}
 	work_report_view(in_hand->view, result);
 	if (result->outcome == REFRESH_FAILED)
-		work_keep_failure(in_hand, result);
+		(void) attempt_or_report(work_keep_failure, in_hand);
 	status_end_view(result->outcome);
 	queue_finish(in_hand->queue, lock,
-				 in_hand->view - in_hand->queue->views, output);
+				 in_hand->view - in_hand->queue->views, result->outcome, known);
 }
 
 /*
@@ -226,54 +217,49 @@ work_finish(WorkView *in_hand, LWLock *lock, const RefreshResult *result)
  * result then says so, and is in the history.
  *
  * The mark of what there is now is kept for the next cycle: it must be read
- * before the refresh takes its snapshot.  Trouble with it means that the view
- * is refreshed.
+ * before the refresh takes its snapshot.  If anything fails here, the view is
+ * refreshed.
  */
 static bool
-work_skip(WorkView *in_hand, RefreshResult *result)
+work_skip(WorkView *in_hand)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	const QueueOutput *before = &in_hand->view->output;
-	char	   *mark = in_hand->output.mark;
-	volatile bool skip = false;
+	RefreshResult *result = in_hand->result;
 
-	mark[0] = '\0';
+	in_hand->known.mark.known = false;
 	if (!refresher_skip_unchanged)
 		return false;
-
-	memset(result, 0, sizeof(RefreshResult));
-	PG_TRY();
+	if (!attempt_or_report(work_try_to_skip, in_hand))
 	{
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		if (change_read_mark(in_hand->view->relid, mark) != NULL)
-			mark[0] = '\0';
-		in_hand->version = change_refresh_version(in_hand->view->relid);
-		skip = mark[0] != '\0' && !in_hand->queue->forced &&
-			before->failures == 0 && strcmp(mark, before->mark) == 0;
-		if (skip)
-		{
-			result->outcome = REFRESH_SKIPPED;
-			result->started_at = in_hand->view->started_at;
-			result->duration = elapsed_since(in_hand->view->began);
-			work_set_data_as_of(in_hand, result);
-			work_keep(in_hand, result);
-		}
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		result->committed = skip;
+		in_hand->known = in_hand->view->known;
+		in_hand->known.mark.known = false;
+		result->outcome = REFRESH_PENDING;
 	}
-	PG_CATCH();
-	{
-		skip = false;
-		mark[0] = '\0';
-		work_recover(caller);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
+	result->committed = result->outcome == REFRESH_SKIPPED;
 	pgstat_report_stat(false);
-	return skip;
+	return result->committed;
+}
+
+static void
+work_try_to_skip(void *arg)
+{
+	WorkView   *in_hand = arg;
+	const QueueView *view = in_hand->view;
+	ChangeMark *mark = &in_hand->known.mark;
+	uint64		epoch = status_counts_epoch();
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	(void) change_read_mark(view->relid, mark);
+	mark->epoch = epoch;
+	if (!in_hand->queue->forced && view->known.failures == 0 &&
+		change_mark_equal(mark, &view->known.mark))
+	{
+		in_hand->result->outcome = REFRESH_SKIPPED;
+		in_hand->result->started_at = view->started_at;
+		in_hand->result->duration = elapsed_since(view->began);
+		work_set_data_as_of(in_hand);
+		work_keep(in_hand);
+	}
+	PopActiveSnapshot();
 }
 
 /*
@@ -302,6 +288,7 @@ work_target(const QueueView *view)
 
 	target.schema = view->has_schema ? view->schema : NULL;
 	target.name = view->name;
+	target.wildcard = view->wildcard;
 	target.relid = view->relid;
 	target.funcid = view->funcid;
 	return target;
@@ -315,13 +302,11 @@ work_before_commit(const RefreshResult *result, void *arg)
 {
 	WorkView   *in_hand = arg;
 
-	in_hand->output.failures = 0;
-
-	/* Its function may have returned without a refresh. */
-	if (in_hand->version == change_refresh_version(in_hand->view->relid))
-		in_hand->output.mark[0] = '\0';
-	work_set_data_as_of(in_hand, result);
-	work_keep(in_hand, result);
+	in_hand->known.failures = 0;
+	in_hand->known.duration = result->duration;
+	change_mark_settle(&in_hand->known.mark, in_hand->view->relid);
+	work_set_data_as_of(in_hand);
+	work_keep(in_hand);
 	if (refresher_notify_channel[0])
 		Async_Notify(refresher_notify_channel, in_hand->view->label);
 }
@@ -330,13 +315,13 @@ work_before_commit(const RefreshResult *result, void *arg)
  * The data of a view is as old as the oldest that it was made of.
  */
 static void
-work_set_data_as_of(WorkView *in_hand, const RefreshResult *result)
+work_set_data_as_of(WorkView *in_hand)
 {
+	TimestampTz started_at = in_hand->result->started_at;
 	TimestampTz reads_as_of = in_hand->view->reads_as_of;
 
-	in_hand->output.data_as_of = result->started_at;
-	if (reads_as_of != 0)
-		in_hand->output.data_as_of = Min(result->started_at, reads_as_of);
+	in_hand->known.data_as_of = reads_as_of == 0 ? started_at :
+		Min(started_at, reads_as_of);
 }
 
 /*
@@ -345,6 +330,7 @@ work_set_data_as_of(WorkView *in_hand, const RefreshResult *result)
 static void
 work_finish_abandoned(Queue *queue, LWLock *lock, int index)
 {
+	const QueueView *view = &queue->views[index];
 	WorkView	in_hand = {0};
 	RefreshResult result = {0};
 	ErrorData	error = {0};
@@ -353,82 +339,48 @@ work_finish_abandoned(Queue *queue, LWLock *lock, int index)
 	error.message = "the process that refreshed the view ended";
 	error.hint = "The server log says why.";
 	in_hand.queue = queue;
-	in_hand.view = &queue->views[index];
-	in_hand.output = in_hand.view->output;
+	in_hand.view = view;
+	in_hand.known = view->known;
+	in_hand.result = &result;
 	result.outcome = REFRESH_FAILED;
-	result.started_at = in_hand.view->started_at;
-	result.duration = elapsed_since(in_hand.view->began);
+	result.started_at = view->started_at;
+	result.duration = elapsed_since(view->began);
 	result.error = &error;
-	work_finish(&in_hand, lock, &result);
+	work_finish(&in_hand, lock);
 }
 
 /*
  * Keep an attempt in the history, in the current transaction.
  */
 static void
-work_keep(const WorkView *in_hand, const RefreshResult *result)
+work_keep(const WorkView *in_hand)
 {
-	HistoryRow	row = {0};
-
 	if (refresher_history_retention == 0)
 		return;
-	row.label = in_hand->view->label;
-	row.cycle_start = in_hand->queue->start;
-	row.schedule_start = in_hand->view->schedule_start;
-	row.data_as_of = in_hand->output.data_as_of;
-	row.failures = in_hand->output.failures;
-	row.mark = in_hand->output.mark;
 
 	/*
 	 * Where nothing else was written, nothing is lost with the row in a crash
-	 * that comes before the next flush, so we need not wait for one.
+	 * that comes before the next flush, so we need not wait for one.  Of a
+	 * refresh we cannot know that: what it has written on other servers may
+	 * depend on this COMMIT.
 	 */
-	if (result->outcome != REFRESH_REFRESHED || result->usage.wal_bytes == 0)
+	if (in_hand->result->outcome != REFRESH_REFRESHED)
 		(void) set_config_option("synchronous_commit", "off",
 								 PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_LOCAL, true, 0, false);
-	history_write(&row, result);
+	history_write(in_hand->view->label, &in_hand->known, in_hand->result);
 
 	/* What number it has is nothing for the views' functions to see. */
 	ResetSequenceCaches();
 }
 
 /*
- * Keep a failure in the history, in a transaction of its own.  It must not
- * end the cycle, whatever happens.
+ * Keep a failure in the history, in a transaction of its own.
  */
 static void
-work_keep_failure(const WorkView *in_hand, const RefreshResult *result)
+work_keep_failure(void *arg)
 {
-	MemoryContext caller = CurrentMemoryContext;
-
-	PG_TRY();
-	{
-		StartTransactionCommand();
-		work_keep(in_hand, result);
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		work_recover(caller);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-}
-
-/*
- * Report an ERROR that was caught, and go on outside of any transaction.
- */
-static void
-work_recover(MemoryContext caller)
-{
-	HOLD_INTERRUPTS();
-	MemoryContextSwitchTo(caller);
-	EmitErrorReport();
-	FlushErrorState();
-	AbortOutOfAnyTransaction();
-	MemoryContextSwitchTo(caller);
-	RESUME_INTERRUPTS();
+	work_keep(arg);
 }
 
 static void
@@ -436,6 +388,8 @@ work_report_view(const QueueView *view, const RefreshResult *result)
 {
 	StringInfoData line;
 
+	if (result->outcome == REFRESH_DROPPED)
+		return;
 	if (result->outcome == REFRESH_FAILED)
 	{
 		work_report_failure(view, result);
@@ -446,11 +400,13 @@ work_report_view(const QueueView *view, const RefreshResult *result)
 	if (result->outcome == REFRESH_SKIPPED)
 	{
 		log_append(&line, "reason", "unchanged");
+		log_append(&line, "database", status_database());
 		ereport(LOG, (errmsg_internal(REFRESHER_NAME ": view_skipped%s",
 									  line.data)));
 		return;
 	}
 	log_append_seconds(&line, "duration", result->duration);
+	log_append(&line, "database", status_database());
 	ereport(LOG, (errmsg_internal(REFRESHER_NAME ": view_refreshed%s",
 								  line.data)));
 }
@@ -470,6 +426,7 @@ work_report_failure(const QueueView *view, const RefreshResult *result)
 	log_append_seconds(&line, "duration", result->duration);
 	log_append(&line, "sqlstate", unpack_sql_state(error->sqlerrcode));
 	log_append(&line, "error", error->message ? error->message : "");
+	log_append(&line, "database", status_database());
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
 			 errmsg_internal(REFRESHER_NAME ": view_refresh_failed%s",

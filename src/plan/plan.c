@@ -212,6 +212,7 @@ plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
 	CHECK_FOR_INTERRUPTS();
 	item.target.schema = schema ? pstrdup(schema) : NULL;
 	item.target.name = pstrdup(name);
+	item.target.wildcard = spec->name == NULL;
 	target_resolve(&item.target, builder->role);
 	item.spec = spec - builder->list->specs;
 	item.stage = spec->stage;

@@ -33,6 +33,7 @@ typedef struct RefreshTarget
 {
 	const char *schema;			/* NULL: look the name up by search_path */
 	const char *name;
+	bool		wildcard;		/* a "*" of the list stands for it */
 
 	Oid			relid;			/* the relation, if there is one */
 	char		relkind;		/* its kind, or 0 */

@@ -55,8 +55,7 @@ typedef enum HistoryStatement
 {
 	HISTORY_INSERT,
 	HISTORY_READ_LAST,
-	HISTORY_PRUNE,
-	HISTORY_FORGET_MARKS
+	HISTORY_PRUNE
 } HistoryStatement;
 
 static const char *const history_sql[] = {
@@ -97,10 +96,6 @@ static const char *const history_sql[] = {
 	" AND NOT EXISTS (SELECT FROM keep AS k"
 	" WHERE k.id OPERATOR(pg_catalog.=) h.id)"
 	" LIMIT $2))",
-
-	[HISTORY_FORGET_MARKS] =
-	"UPDATE bigbrotr_refresher.history SET change_mark = NULL"
-	" WHERE change_mark IS NOT NULL",
 };
 
 static SPIPlanPtr history_plans[lengthof(history_sql)];
@@ -120,15 +115,14 @@ typedef struct HistoryCaller
 typedef struct HistoryCall
 {
 	void		(*action) (struct HistoryCall *call);
-	const HistoryRow *row;
-	const RefreshResult *result;
 	const char *label;
-	HistoryLast *last;
+	const RefreshResult *result;
+	ViewState  *state;
 	bool		found;
 } HistoryCall;
 
 static bool history_there(void);
-static bool history_protect(HistoryCall *call, const char *label);
+static bool history_protect(HistoryCall *call);
 static void history_insert(HistoryCall *call);
 static void history_select(HistoryCall *call);
 static void history_refuse_deferred(void);
@@ -181,38 +175,42 @@ history_there(void)
 }
 
 /*
- * Write the row of an attempt, in the current transaction.
+ * Write the row of an attempt, with the state that it leaves the view in, in
+ * the current transaction.
  *
  * Trouble with the table must not undo a refresh: then a WARNING says that the
  * row is lost, and the transaction goes on without it.  Does nothing if there
  * is no table.
  */
 void
-history_write(const HistoryRow *row, const RefreshResult *result)
+history_write(const char *label, const ViewState *state,
+			  const RefreshResult *result)
 {
+	ViewState	copy = *state;
 	HistoryCall call = {0};
 
 	call.action = history_insert;
-	call.row = row;
+	call.label = label;
+	call.state = &copy;
 	call.result = result;
 	if (history_there())
-		history_protect(&call, row->label);
+		history_protect(&call);
 }
 
 /*
- * Read what is last known of a view; false if nothing is, or if there is
+ * Read the last state of a view; false if nothing is known of it, or if there is
  * trouble with the table, as a WARNING then says.  Needs a transaction.
  */
 bool
-history_read_last(const char *label, HistoryLast *last)
+history_read_last(const char *label, ViewState *state)
 {
 	HistoryCall call = {0};
 
-	memset(last, 0, sizeof(HistoryLast));
+	memset(state, 0, sizeof(ViewState));
 	call.action = history_select;
 	call.label = label;
-	call.last = last;
-	return history_there() && history_protect(&call, label) && call.found;
+	call.state = state;
+	return history_there() && history_protect(&call) && call.found;
 }
 
 /*
@@ -220,7 +218,7 @@ history_read_last(const char *label, HistoryLast *last)
  * is reported.
  */
 static bool
-history_protect(HistoryCall *call, const char *label)
+history_protect(HistoryCall *call)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -245,7 +243,7 @@ history_protect(HistoryCall *call, const char *label)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
 				 errmsg_internal("%s", log_event("history_failed",
-												 "view", label,
+												 "view", call->label,
 												 "error", error->message ?
 												 error->message : "", NULL)),
 				 errhint("The view is refreshed all the same, but \"" REFRESHER_NAME "." HISTORY_TABLE "\" is not complete.")));
@@ -265,7 +263,7 @@ history_insert(HistoryCall *call)
 		TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID,
 		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID
 	};
-	const HistoryRow *row = call->row;
+	const ViewState *state = call->state;
 	const RefreshResult *result = call->result;
 	const RefreshUsage *usage = &result->usage;
 	const ErrorData *error = result->error;
@@ -275,12 +273,12 @@ history_insert(HistoryCall *call)
 	int			col = 0;
 
 	/* The list may have been written in another encoding than the table. */
-	pg_verifymbstr(row->label, strlen(row->label), false);
+	pg_verifymbstr(call->label, strlen(call->label), false);
 
 	memset(nulls, ' ', sizeof(nulls));
-	history_set_text(values, nulls, col++, row->label);
-	history_set_time(values, nulls, col++, row->cycle_start);
-	history_set_time(values, nulls, col++, row->schedule_start);
+	history_set_text(values, nulls, col++, call->label);
+	history_set_time(values, nulls, col++, state->cycle_start);
+	history_set_time(values, nulls, col++, state->schedule_start);
 	history_set_time(values, nulls, col++, result->started_at);
 	values[col++] = history_interval(result->duration);
 	history_set_text(values, nulls, col++,
@@ -290,15 +288,14 @@ history_insert(HistoryCall *call)
 	history_set_text(values, nulls, col++,
 					 error ? unpack_sql_state(error->sqlerrcode) : NULL);
 	history_set_text(values, nulls, col++, error ? error->message : NULL);
-	values[col++] = Int32GetDatum(row->failures);
+	values[col++] = Int32GetDatum(state->failures);
 	values[col++] = Int64GetDatum(usage->wal_bytes);
 	values[col++] = Int64GetDatum(usage->shared_blks_hit);
 	values[col++] = Int64GetDatum(usage->shared_blks_read);
 	values[col++] = Int64GetDatum(usage->temp_blks_read);
 	values[col++] = Int64GetDatum(usage->temp_blks_written);
-	history_set_time(values, nulls, col++, row->data_as_of);
-	history_set_text(values, nulls, col++,
-					 row->mark && row->mark[0] ? row->mark : NULL);
+	history_set_time(values, nulls, col++, state->data_as_of);
+	history_set_text(values, nulls, col++, change_mark_to_text(&state->mark));
 	Assert(col == HISTORY_COLS);
 
 	history_refuse_deferred();
@@ -313,7 +310,7 @@ static void
 history_select(HistoryCall *call)
 {
 	static Oid	types[] = {TEXTOID};
-	HistoryLast *last = call->last;
+	ViewState  *state = call->state;
 	HistoryCaller caller;
 	Datum		values[1];
 
@@ -330,16 +327,16 @@ history_select(HistoryCall *call)
 		bool		isnull;
 		Datum		value = SPI_getbinval(tuple, desc, 1, &isnull);
 
-		last->failures = isnull ? 0 : DatumGetInt32(value);
-		last->data_as_of = history_get_time(2);
-		last->cycle_start = history_get_time(3);
-		last->schedule_start = history_get_time(4);
+		state->failures = isnull ? 0 : DatumGetInt32(value);
+		state->data_as_of = history_get_time(2);
+		state->cycle_start = history_get_time(3);
+		state->schedule_start = history_get_time(4);
 		value = SPI_getbinval(tuple, desc, 5, &isnull);
 		if (!isnull)
-			last->duration = DatumGetIntervalP(value)->time;
+			state->duration = DatumGetIntervalP(value)->time;
 		value = SPI_getbinval(tuple, desc, 6, &isnull);
 		if (!isnull)
-			strlcpy(last->mark, TextDatumGetCString(value), CHANGE_MARK_SIZE);
+			change_mark_from_text(TextDatumGetCString(value), &state->mark);
 	}
 	history_leave(&caller);
 }
@@ -371,25 +368,6 @@ history_prune_batch(int retention)
 	full = SPI_processed == HISTORY_BATCH;
 	history_leave(&caller);
 	return full;
-}
-
-/*
- * Forget all marks of what views read, for they cannot be compared any more.
- * Needs a transaction.
- */
-void
-history_forget_marks(void)
-{
-	HistoryCaller caller;
-
-	if (!history_there())
-		return;
-	history_refuse_deferred();
-	history_enter(&caller);
-	if (SPI_execute_plan(history_plan(HISTORY_FORGET_MARKS, 0, NULL),
-						 NULL, NULL, false, 0) != SPI_OK_UPDATE)
-		elog(ERROR, "could not update the history");
-	history_leave(&caller);
 }
 
 /*

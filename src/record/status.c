@@ -49,6 +49,8 @@ typedef struct StatusSlot
 	Latch	   *latch;			/* the worker's; NULL: there is none */
 	LWLock	   *queue_lock;		/* for the queue that its processes share */
 	bool		retired;		/* another worker will take its place */
+	bool		unregistered;	/* there was no free slot for a worker */
+	uint64		counts_epoch;	/* changes of tables were counted since */
 	uint64		ends;			/* of workers that were not retired */
 
 	/*
@@ -76,6 +78,8 @@ static StatusShared *status_shared;
 static const char (*status_databases)[NAMEDATALEN];
 static int	status_nslots;
 
+static const bool *status_registered;
+
 /* This process's slot and place in it */
 static StatusSlot *status_mine;
 static StatusRunning *status_my_view;
@@ -86,19 +90,25 @@ static shmem_startup_hook_type status_prev_shmem_startup;
 static void status_shmem_request(void);
 static void status_shmem_startup(void);
 static Size status_shmem_size(void);
+static void status_end_counts_epoch(void);
 static void status_detach(int code, Datum arg);
 static void status_leave(int code, Datum arg);
 static void status_count(StatusCounts *counts, RefreshOutcome outcome);
 static void status_refuse_deadlock(StatusSlot *slot);
-static void status_raise_not_running(const char *database, bool disabled);
+static List *status_blockers(int pid);
+static void status_raise_not_running(const StatusSlot *slot, bool disabled);
 
 /*
- * Ask for a slot for each database; the names must live as long as the
- * process.  In the postmaster, while libraries are preloaded.
+ * Ask for a slot for each database.  The names must live as long as the
+ * process, and so must registered[], which tells by the time that all libraries
+ * are loaded which of them has a worker.  In the postmaster, while libraries
+ * are preloaded.
  */
 void
-status_init(const char (*databases)[NAMEDATALEN], int ndatabases)
+status_init(const char (*databases)[NAMEDATALEN], const bool *registered,
+			int ndatabases)
 {
+	status_registered = registered;
 	status_databases = databases;
 	status_nslots = ndatabases;
 	status_prev_shmem_request = shmem_request_hook;
@@ -139,6 +149,7 @@ status_shmem_startup(void)
 			StatusSlot *slot = &status_shared->slots[i];
 
 			slot->queue_lock = &locks[1 + i].lock;
+			slot->unregistered = !status_registered[i];
 			strlcpy(slot->data.database, status_databases[i], NAMEDATALEN);
 			ConditionVariableInit(&slot->served_cv);
 		}
@@ -172,6 +183,9 @@ status_attach(const char *database)
 	status_mine->data.next_due = 0;
 	status_mine->latch = MyLatch;
 	status_mine->retired = false;
+
+	/* Nobody has watched the configuration meanwhile. */
+	status_mine->counts_epoch++;
 	LWLockRelease(status_shared->lock);
 
 	before_shmem_exit(status_detach, (Datum) 0);
@@ -188,6 +202,48 @@ status_retire(void)
 	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
 	status_mine->retired = true;
 	LWLockRelease(status_shared->lock);
+}
+
+/*
+ * Read the configuration anew if that was requested, wherever the process is.
+ */
+void
+status_reload(void)
+{
+	if (settings_reload())
+		status_end_counts_epoch();
+}
+
+/*
+ * Counters of changes can be compared only if changes were counted all the
+ * time in between.  For as long as this number stays the same, they were.
+ */
+uint64
+status_counts_epoch(void)
+{
+	uint64		epoch;
+
+	LWLockAcquire(status_shared->lock, LW_SHARED);
+	epoch = status_mine->counts_epoch;
+	LWLockRelease(status_shared->lock);
+	return epoch;
+}
+
+static void
+status_end_counts_epoch(void)
+{
+	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
+	status_mine->counts_epoch++;
+	LWLockRelease(status_shared->lock);
+}
+
+/*
+ * The name of the database that this process works for.
+ */
+const char *
+status_database(void)
+{
+	return status_mine->data.database;
 }
 
 /*
@@ -314,9 +370,14 @@ status_end_view(RefreshOutcome outcome)
 	LWLockAcquire(status_shared->lock, LW_EXCLUSIVE);
 	if (status_my_view != NULL)
 		status_my_view->pid = 0;
-	status_count(&status_mine->data.cycle, outcome);
-	status_mine->data.totals.total++;
-	status_count(&status_mine->data.totals, outcome);
+	if (outcome == REFRESH_DROPPED)
+		status_mine->data.cycle.total--;
+	else
+	{
+		status_count(&status_mine->data.cycle, outcome);
+		status_mine->data.totals.total++;
+		status_count(&status_mine->data.totals, outcome);
+	}
 	LWLockRelease(status_shared->lock);
 	status_my_view = NULL;
 }
@@ -437,7 +498,7 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 	ends = slot->ends;
 	LWLockRelease(status_shared->lock);
 	if (request == 0)
-		status_raise_not_running(database, !refresher_enabled);
+		status_raise_not_running(slot, !refresher_enabled);
 	if (!wait)
 		return;
 
@@ -469,7 +530,7 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 			ConditionVariableCancelSleep();
 			if (served)
 				return;
-			status_raise_not_running(database, disabled);
+			status_raise_not_running(slot, disabled);
 		}
 		if (ConditionVariableTimedSleep(&slot->served_cv,
 										patient ? 1000 : DeadlockTimeout,
@@ -479,46 +540,64 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 }
 
 /*
- * Raise an ERROR if a refresh of the cycle that we wait for waits for us: for a
- * lock that our transaction holds.  The server's deadlock detector cannot know,
- * since we wait for no lock; so this is asked as often as that would look.
+ * Raise an ERROR if a refresh of the cycle that we wait for waits for us, itself
+ * or through other sessions: for a lock that our transaction holds.  The
+ * server's deadlock detector cannot know, since we wait for no lock; so this is
+ * asked as often as that would look.
  */
 static void
 status_refuse_deadlock(StatusSlot *slot)
 {
-	int			pids[STATUS_MAX_RUNNING];
+	List	   *waiting = NIL;	/* processes that we wait for */
 
 	LWLockAcquire(status_shared->lock, LW_SHARED);
 	for (int i = 0; i < STATUS_MAX_RUNNING; i++)
-		pids[i] = slot->data.running[i].pid;
+	{
+		if (slot->data.running[i].pid != 0)
+			waiting = lappend_int(waiting, slot->data.running[i].pid);
+	}
 	LWLockRelease(status_shared->lock);
 
-	for (int i = 0; i < STATUS_MAX_RUNNING; i++)
+	/* Whoever blocks one of them is added to the end. */
+	for (int i = 0; i < list_length(waiting); i++)
 	{
-		Datum		blockers;
-		Datum	   *pid;
-		int			npids;
+		int			pid = list_nth_int(waiting, i);
+		List	   *blockers = status_blockers(pid);
 
-		if (pids[i] == 0)
-			continue;
-		blockers = DirectFunctionCall1(pg_blocking_pids,
-									   Int32GetDatum(pids[i]));
-		deconstruct_array(DatumGetArrayTypeP(blockers), INT4OID,
-						  sizeof(int32), true, TYPALIGN_INT,
-						  &pid, NULL, &npids);
-		for (int j = 0; j < npids; j++)
-		{
-			if (DatumGetInt32(pid[j]) == MyProcPid)
-				ereport(ERROR,
-						(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
-						 errmsg("deadlock detected"),
-						 errdetail("This session waits for a cycle, in which process %d waits for a lock of this session.",
-								   pids[i]),
-						 errhint("Wait for a cycle in a transaction that has used none of the views.")));
-		}
-		pfree(pid);
-		pfree(DatumGetPointer(blockers));
+		CHECK_FOR_INTERRUPTS();
+		if (list_member_int(blockers, MyProcPid))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+					 errmsg("deadlock detected"),
+					 errdetail("This session waits for a cycle, in which process %d waits for a lock of process %d, which is waiting for a lock of this session.",
+							   linitial_int(waiting), pid),
+					 errhint("Wait for a cycle in a transaction that has used none of the views.")));
+		waiting = list_concat_unique_int(waiting, blockers);
+		list_free(blockers);
 	}
+	list_free(waiting);
+}
+
+/*
+ * The processes that hold, or wait before it for, a lock that a process waits
+ * for.
+ */
+static List *
+status_blockers(int pid)
+{
+	Datum		array = DirectFunctionCall1(pg_blocking_pids,
+											Int32GetDatum(pid));
+	List	   *blockers = NIL;
+	Datum	   *values;
+	int			nvalues;
+
+	deconstruct_array(DatumGetArrayTypeP(array), INT4OID, sizeof(int32), true,
+					  TYPALIGN_INT, &values, NULL, &nvalues);
+	for (int i = 0; i < nvalues; i++)
+		blockers = lappend_int(blockers, DatumGetInt32(values[i]));
+	pfree(values);
+	pfree(DatumGetPointer(array));
+	return blockers;
 }
 
 /*
@@ -552,21 +631,30 @@ status_elsewhere(void)
 }
 
 static void
-status_raise_not_running(const char *database, bool disabled)
+status_raise_not_running(const StatusSlot *slot, bool disabled)
 {
-	bool		standby = RecoveryInProgress();
+	const char *database = slot->data.database;
 
 	if (disabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the worker of database \"%s\" is disabled", database),
 				 errhint("Set \"" REFRESHER_NAME ".enabled\" to \"on\" and reload the configuration.")));
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the worker of database \"%s\" is not running", database),
+				 errdetail("Nothing is refreshed during recovery."),
+				 errhint("Call it on the primary; a standby has a worker once it is promoted.")));
+	if (slot->unregistered)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the worker of database \"%s\" is not running", database),
+				 errdetail("When the server started, no background worker was left for it."),
+				 errhint("Increase the configuration parameter \"max_worker_processes\", and restart the server.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the worker of database \"%s\" is not running", database),
-			 standby ? errdetail("Nothing is refreshed during recovery.") : 0,
-			 standby ?
-			 errhint("Call it on the primary; a standby has a worker once it is promoted.") :
 			 errhint("The server log says why; it is started again after \"" REFRESHER_NAME ".restart_interval\".")));
 }
 

@@ -77,12 +77,15 @@ typedef struct StatusData
 
 /* In the postmaster, and at the start of each process */
 extern void status_init(const char (*databases)[NAMEDATALEN],
-						int ndatabases);
+						const bool *registered, int ndatabases);
 
 /* For the worker and its helpers */
 extern int	status_attach(const char *database);
 extern void status_retire(void);
 extern void status_join(int slot);
+extern void status_reload(void);
+extern uint64 status_counts_epoch(void);
+extern const char *status_database(void);
 extern LWLock *status_queue_lock(void);
 extern void status_set_state(StatusState state, TimestampTz next_due);
 extern void status_set_search_path(const char *path);

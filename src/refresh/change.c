@@ -53,7 +53,7 @@
 #include "src/common/compat.h"
 
 /* Changes whenever marks of the past must not be compared with new ones */
-#define CHANGE_MARK_VERSION 2
+#define CHANGE_MARK_VERSION 3
 
 /* A mark in the making */
 typedef struct ChangeReader
@@ -91,6 +91,7 @@ static void change_read_tables(ChangeReader *reader, Oid relid, bool children);
 static void change_read_children(ChangeReader *reader, Oid relid);
 static void change_read_table(ChangeReader *reader, Oid relid,
 							  TransactionId inherits_xmin);
+static uint64 change_refresh_version(Oid relid);
 static void change_append(ChangeReader *reader, const void *data, int size);
 static void change_fail(ChangeReader *reader, const char *reason);
 
@@ -98,18 +99,17 @@ static void change_fail(ChangeReader *reader, const char *reason);
  * Read the mark of a materialized view: all that a refresh that starts after
  * this sees, and maybe less.
  *
- * Returns NULL, with the mark in a buffer of CHANGE_MARK_SIZE bytes; or else
- * the reason why there is none, and the view must be taken for changed.  Needs
- * a transaction and a snapshot for catalogs; takes no lock on any table.
+ * Returns NULL with the mark; or else the reason why there is none, and the
+ * view must be taken for changed.  The epoch is left to the caller.  Needs a
+ * transaction and a snapshot for catalogs; takes no lock on any table.
  */
 const char *
-change_read_mark(Oid relid, char *mark)
+change_read_mark(Oid relid, ChangeMark *mark)
 {
 	ChangeReader reader = {0};
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	uint64		high;
-	uint64		low;
 
+	memset(mark, 0, sizeof(ChangeMark));
 	if (!HeapTupleIsValid(tuple) ||
 		((Form_pg_class) GETSTRUCT(tuple))->relkind != RELKIND_MATVIEW)
 		reader.reason = "it is not a materialized view";
@@ -123,15 +123,81 @@ change_read_mark(Oid relid, char *mark)
 	initStringInfo(&reader.data);
 	change_read_server(&reader);
 	change_read_query(&reader, relid);
-
-	high = hash_bytes_extended((unsigned char *) reader.data.data,
-							   reader.data.len, UINT64CONST(0x6d61726b2d31));
-	low = hash_bytes_extended((unsigned char *) reader.data.data,
-							  reader.data.len, UINT64CONST(0x6d61726b2d32));
-	snprintf(mark, CHANGE_MARK_SIZE, "%016llx%016llx",
-			 (unsigned long long) high, (unsigned long long) low);
+	mark->reads[0] = hash_bytes_extended((unsigned char *) reader.data.data,
+										 reader.data.len,
+										 UINT64CONST(0x6d61726b2d31));
+	mark->reads[1] = hash_bytes_extended((unsigned char *) reader.data.data,
+										 reader.data.len,
+										 UINT64CONST(0x6d61726b2d32));
+	mark->view = change_refresh_version(relid);
+	mark->known = reader.reason == NULL;
 	pfree(reader.data.data);
 	return reader.reason;
+}
+
+/*
+ * In the transaction of a refresh, after it: the mark that was read before it
+ * is now that of the refreshed view.
+ */
+void
+change_mark_settle(ChangeMark *mark, Oid relid)
+{
+	uint64		now = change_refresh_version(relid);
+
+	/* Its function may have returned without a refresh. */
+	if (now == mark->view)
+		mark->known = false;
+	mark->view = now;
+}
+
+/*
+ * Are both known, and the same?
+ */
+bool
+change_mark_equal(const ChangeMark *a, const ChangeMark *b)
+{
+	return a->known && b->known && a->reads[0] == b->reads[0] &&
+		a->reads[1] == b->reads[1] && a->view == b->view &&
+		a->epoch == b->epoch;
+}
+
+/*
+ * The mark as the history keeps it, in the current memory context; NULL if it
+ * is not known.
+ */
+char *
+change_mark_to_text(const ChangeMark *mark)
+{
+	if (!mark->known)
+		return NULL;
+	return psprintf("%d:%016llx%016llx:%016llx:%llx", CHANGE_MARK_VERSION,
+					(unsigned long long) mark->reads[0],
+					(unsigned long long) mark->reads[1],
+					(unsigned long long) mark->view,
+					(unsigned long long) mark->epoch);
+}
+
+/*
+ * Read it back.  What is not a mark of this version is not known.
+ */
+void
+change_mark_from_text(const char *text, ChangeMark *mark)
+{
+	unsigned long long reads[2];
+	unsigned long long view;
+	unsigned long long epoch;
+	int			version;
+
+	memset(mark, 0, sizeof(ChangeMark));
+	if (sscanf(text, "%d:%16llx%16llx:%16llx:%llx", &version, &reads[0],
+			   &reads[1], &view, &epoch) != 5 ||
+		version != CHANGE_MARK_VERSION)
+		return;
+	mark->known = true;
+	mark->reads[0] = reads[0];
+	mark->reads[1] = reads[1];
+	mark->view = view;
+	mark->epoch = epoch;
 }
 
 /*
@@ -463,7 +529,7 @@ change_read_table(ChangeReader *reader, Oid relid, TransactionId inherits_xmin)
  * A number that changes with each refresh of a materialized view that is done
  * in earnest: REFRESH always writes the view's row in pg_class.
  */
-uint64
+static uint64
 change_refresh_version(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));

@@ -3,13 +3,10 @@
  * refresh.c
  *	  One view, one attempt, one transaction: a result, never an error.
  *
- * An ERROR while a view is refreshed is that view's alone: it is caught, the
- * transaction is aborted, and the error becomes a part of the result.  (The
- * loop over tables in the server's autovacuum.c does the same.)  FATAL is not
- * caught, so a terminated process ends at once.
- *
- * A cancel request (SIGINT) is heeded only while a view is refreshed, and so
- * is a timeout; one that comes too late is forgotten and hits nothing else.
+ * An ERROR while a view is refreshed is that view's alone: see attempt.c.  All
+ * that can take long belongs to the attempt, so that a cancel request and a
+ * timeout end it: the refresh, the constraint triggers that it deferred, and
+ * the wait for synchronous standbys.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -21,6 +18,7 @@
 #include "catalog/namespace.h"
 #include "commands/prepare.h"
 #include "commands/sequence.h"
+#include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/instrument.h"
 #include "executor/spi.h"
@@ -30,27 +28,19 @@
 #include "pgstat.h"
 #include "storage/lock.h"
 #include "tcop/pquery.h"
-#include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
-#include "utils/timeout.h"
+#include "utils/syscache.h"
 
-#include "src/common/compat.h"
+#include "src/common/attempt.h"
 #include "src/common/elapsed.h"
-#include "src/common/log.h"
 #include "src/refresh/refresh.h"
-
-/* The longest text of an error that is kept, in characters */
-#define REFRESH_MAX_TEXT	10000
 
 /* The role that this process connected as */
 static Oid	refresh_role = InvalidOid;
-
-/* Is there something that a cancel request is to cancel? */
-static volatile sig_atomic_t refresh_cancellable = false;
 
 /* The counters of this process at the start of an attempt */
 typedef struct RefreshMeter
@@ -60,17 +50,24 @@ typedef struct RefreshMeter
 	WalUsage	wal;
 } RefreshMeter;
 
+/* An attempt on its way */
+typedef struct RefreshAttempt
+{
+	const RefreshRequest *request;
+	RefreshResult *result;
+	RefreshMeter meter;
+} RefreshAttempt;
+
 static void refresh_set_limits(const RefreshRequest *request);
 static void refresh_start_meter(RefreshMeter *meter);
 static void refresh_read_meter(const RefreshMeter *meter,
 							   RefreshResult *result);
-static void refresh_in_transaction(const RefreshRequest *request,
-								   RefreshResult *result);
+static void refresh_in_transaction(void *arg);
+static bool refresh_is_gone(const RefreshTarget *target);
+static void refresh_look_up(void *arg);
+static void refresh_fire_deferred(void);
 static RefreshTarget refresh_check(const RefreshTarget *planned,
 								   RefreshResult *result);
-static ErrorData *refresh_take_error(void);
-static void refresh_arm(int timeout);
-static void refresh_disarm(void);
 static void refresh_execute(const RefreshTarget *target);
 static void refresh_setup_parser(ParseState *pstate, void *arg);
 static Node *refresh_parse_name(ParseState *pstate, ColumnRef *name);
@@ -81,19 +78,6 @@ static void refresh_call_context(void *arg);
 static void refresh_reset_session(void);
 static void refresh_reset_role(void);
 static void refresh_drop_temporary(void);
-
-/*
- * Handler of SIGINT, for processes that refresh views.
- *
- * The server's own would also cancel what is done between two refreshes, and
- * so end a worker that is at rest.
- */
-void
-refresh_handle_cancel(SIGNAL_ARGS)
-{
-	if (refresh_cancellable)
-		StatementCancelHandler(COMPAT_SIGNAL_ARGS);
-}
 
 /*
  * Force the settings that a stray default of the role, of the database or of
@@ -144,49 +128,27 @@ refresh_force_settings(void)
 void
 refresh_view(const RefreshRequest *request, RefreshResult *result)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	RefreshMeter meter;
+	RefreshAttempt now = {0};
 
 	memset(result, 0, sizeof(RefreshResult));
+	now.request = request;
+	now.result = result;
 	refresh_set_limits(request);
 
-	/* So that now() is this moment, in the view's query too */
-	SetCurrentStatementStartTimestamp();
-	result->started_at = GetCurrentStatementStartTimestamp();
+	result->started_at = GetCurrentTimestamp();
 	pgstat_report_activity(STATE_RUNNING, request->activity);
-	refresh_start_meter(&meter);
-
-	PG_TRY();
-	{
-		StartTransactionCommand();
-		refresh_in_transaction(request, result);
-		refresh_read_meter(&meter, result);
-		result->outcome = REFRESH_REFRESHED;
-		if (request->before_commit)
-			request->before_commit(result, request->before_commit_arg);
-		CommitTransactionCommand();
-		result->committed = true;
-		MemoryContextSwitchTo(caller);
-	}
-	PG_CATCH();
-	{
-		HOLD_INTERRUPTS();
-		refresh_disarm();
-		MemoryContextSwitchTo(caller);
-		result->outcome = REFRESH_FAILED;
-		result->error = refresh_take_error();
-		AbortOutOfAnyTransaction();
-		PortalErrorCleanup();
-		MemoryContextSwitchTo(caller);
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
+	refresh_start_meter(&now.meter);
+	result->error = attempt(refresh_in_transaction, &now,
+							request->refresh_timeout);
 
 	/* The commit is a part of the refresh. */
-	refresh_read_meter(&meter, result);
+	refresh_read_meter(&now.meter, result);
+	result->committed = result->error == NULL;
+	if (result->error != NULL)
+		result->outcome = refresh_is_gone(request->target) ?
+			REFRESH_DROPPED : REFRESH_FAILED;
 
 	refresh_reset_session();
-	MemoryContextSwitchTo(caller);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
@@ -235,6 +197,8 @@ refresh_outcome_name(RefreshOutcome outcome)
 			return "failed";
 		case REFRESH_SKIPPED:
 			return "skipped";
+		case REFRESH_DROPPED:
+			break;
 	}
 	return "pending";
 }
@@ -297,20 +261,62 @@ refresh_read_meter(const RefreshMeter *meter, RefreshResult *result)
 }
 
 /*
- * The part of a refresh that timeouts and cancel requests may end.
+ * All of a refresh but its COMMIT.
  */
 static void
-refresh_in_transaction(const RefreshRequest *request, RefreshResult *result)
+refresh_in_transaction(void *arg)
 {
+	RefreshAttempt *own = arg;
+	const RefreshRequest *request = own->request;
+	RefreshResult *result = own->result;
 	RefreshTarget now;
 
-	refresh_arm(request->refresh_timeout);
+	result->started_at = GetCurrentStatementStartTimestamp();
 	now = refresh_check(request->target, result);
 	if (now.method == REFRESH_METHOD_PROCEDURE)
 		refresh_call(&now);
 	else
 		refresh_execute(&now);
-	refresh_disarm();
+	refresh_fire_deferred();
+	refresh_read_meter(&own->meter, result);
+	result->outcome = REFRESH_REFRESHED;
+	if (request->before_commit)
+		request->before_commit(result, request->before_commit_arg);
+}
+
+/*
+ * After a failure: was this added to the plan by a wildcard, and dropped
+ * since?  Nobody has named it, so nobody misses it.
+ */
+static bool
+refresh_is_gone(const RefreshTarget *target)
+{
+	RefreshTarget copy = *target;
+
+	return target->wildcard && attempt_or_report(refresh_look_up, &copy) &&
+		!OidIsValid(copy.relid);
+}
+
+static void
+refresh_look_up(void *arg)
+{
+	RefreshTarget *target = arg;
+
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target->relid)))
+		target->relid = InvalidOid;
+}
+
+/*
+ * Fire the constraint triggers that were deferred to the end of the
+ * transaction, so that the time they take is the refresh's in the history too.
+ */
+static void
+refresh_fire_deferred(void)
+{
+	ConstraintsSetStmt *immediate = makeNode(ConstraintsSetStmt);
+
+	/* As SET CONSTRAINTS ALL IMMEDIATE does */
+	AfterTriggerSetState(immediate);
 }
 
 /*
@@ -332,46 +338,6 @@ refresh_check(const RefreshTarget *planned, RefreshResult *result)
 		target_raise(&now);
 	target_check_unchanged(planned, &now);
 	return now;
-}
-
-/*
- * The error that was caught, in the current memory context, as the log and
- * the history can take it: its texts may be as long as memory is, and hold
- * names from databases of other encodings.
- */
-static ErrorData *
-refresh_take_error(void)
-{
-	ErrorData  *error = CopyErrorData();
-
-	FlushErrorState();
-	log_clip(error->message, REFRESH_MAX_TEXT);
-	log_clip(error->detail, REFRESH_MAX_TEXT);
-	log_clip(error->hint, REFRESH_MAX_TEXT);
-	log_clip(error->context, REFRESH_MAX_TEXT);
-	return error;
-}
-
-/*
- * Start to heed cancel requests, and have one come after so many milliseconds.
- *
- * The server arms its own statement_timeout only for what a client sends.
- */
-static void
-refresh_arm(int timeout)
-{
-	QueryCancelPending = false;
-	refresh_cancellable = true;
-	if (timeout > 0)
-		enable_timeout_after(STATEMENT_TIMEOUT, timeout);
-}
-
-static void
-refresh_disarm(void)
-{
-	refresh_cancellable = false;
-	disable_timeout(STATEMENT_TIMEOUT, false);
-	QueryCancelPending = false;
 }
 
 /*

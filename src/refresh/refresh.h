@@ -20,7 +20,8 @@ typedef enum RefreshOutcome
 	REFRESH_PENDING,			/* its turn has not come */
 	REFRESH_REFRESHED,
 	REFRESH_FAILED,
-	REFRESH_SKIPPED
+	REFRESH_SKIPPED,
+	REFRESH_DROPPED				/* a wildcard's view, before its turn came */
 } RefreshOutcome;
 
 /* What an attempt used, by the server's own counters */
@@ -64,7 +65,6 @@ typedef struct RefreshRequest
 	void	   *before_commit_arg;
 } RefreshRequest;
 
-extern void refresh_handle_cancel(SIGNAL_ARGS);
 extern void refresh_force_settings(void);
 extern const char *refresh_outcome_name(RefreshOutcome outcome);
 extern void refresh_in_session(const RefreshTarget *target,

@@ -33,7 +33,7 @@
 typedef struct ScheduleEntry
 {
 	char		label[TARGET_LABEL_SIZE];	/* the key; must be first */
-	HistoryLast last;
+	ViewState	known;
 	int			tries;			/* refreshed or failed since it was planned */
 	uint32		note;			/* hash of what was last said of it, or 0 */
 	bool		planned;		/* it is in the plan that is followed */
@@ -47,7 +47,7 @@ struct Schedule
 static ScheduleEntry *schedule_entry(Schedule *schedule, const PlanItem *item);
 static void schedule_say_note(ScheduleEntry *entry, const PlanItem *item);
 static int	schedule_interval(const PlanItem *item);
-static void schedule_forget_future(HistoryLast *last, int interval,
+static void schedule_forget_future(ViewState *known, int interval,
 								   TimestampTz now);
 
 /*
@@ -79,7 +79,7 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
 {
 	HASH_SEQ_STATUS scan;
 	ScheduleEntry *entry;
-	HistoryLast last;
+	ViewState	known;
 
 	hash_seq_init(&scan, schedule->entries);
 	while ((entry = hash_seq_search(&scan)) != NULL)
@@ -96,11 +96,11 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
 		{
 			entry->note = 0;
 			entry->tries = 0;
-			memset(&entry->last, 0, sizeof(HistoryLast));
+			memset(&entry->known, 0, sizeof(ViewState));
 		}
 		if ((!found || reread) &&
-			schedule_read(&plan->items[i], now, &last))
-			entry->last = last;
+			schedule_read(&plan->items[i], now, &known))
+			entry->known = known;
 		entry->planned = true;
 		schedule_say_note(entry, &plan->items[i]);
 	}
@@ -127,8 +127,8 @@ schedule_next(Schedule *schedule, const RefreshPlan *plan, TimestampTz now)
 		PlanItem   *item = &plan->items[i];
 		ScheduleEntry *entry = schedule_entry(schedule, item);
 
-		schedule_forget_future(&entry->last, schedule_interval(item), now);
-		next = Min(next, schedule_due(&entry->last, schedule_interval(item)));
+		schedule_forget_future(&entry->known, schedule_interval(item), now);
+		next = Min(next, schedule_due(&entry->known, schedule_interval(item)));
 	}
 	return next;
 }
@@ -137,65 +137,60 @@ schedule_next(Schedule *schedule, const RefreshPlan *plan, TimestampTz now)
  * Choose what a cycle takes that starts at "start" (which may be a little
  * before now): everything, or what is due now.  Fills in what is known of all
  * views.  Returns how many are due.
+ *
+ * A retry takes along all that reads the failed view, itself or through others
+ * of the plan, whether these are due by themselves or not.
  */
 int
 schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
 				  TimestampTz start, TimestampTz now, bool all,
-				  QueueInput *views)
+				  QueueItem *items)
 {
 	bool	   *retried = palloc0(plan->nitems * sizeof(bool) + 1);
 	int			ndue = 0;
 
 	for (int i = 0; i < plan->nitems; i++)
 	{
-		const PlanItem *item = &plan->items[i];
-		HistoryLast *last = &schedule_entry(schedule, item)->last;
-		int			interval = schedule_interval(item);
+		const PlanItem *planned = &plan->items[i];
+		ViewState  *known = &schedule_entry(schedule, planned)->known;
+		int			interval = schedule_interval(planned);
 		bool		regular;
 
-		schedule_forget_future(last, interval, now);
-		regular = all || last->schedule_start == 0 ||
-			last->schedule_start + interval * USECS_PER_SEC <= now;
-		retried[i] = !regular && schedule_due(last, interval) <= now;
-		for (int j = 0; j < item->ndepends; j++)
-			retried[i] = retried[i] || (!regular && retried[item->depends[j]]);
+		schedule_forget_future(known, interval, now);
+		regular = all || known->schedule_start == 0 ||
+			known->schedule_start + interval * USECS_PER_SEC <= now;
+		retried[i] = !regular && schedule_due(known, interval) <= now;
+		for (int j = 0; j < planned->ndepends; j++)
+			retried[i] = retried[i] || retried[planned->depends[j]];
 
-		views[i].due = regular || retried[i];
-		views[i].schedule_start = regular ? start : last->schedule_start;
-		views[i].data_as_of = last->data_as_of;
-		views[i].failures = last->failures;
-		views[i].duration = last->duration;
-		strlcpy(views[i].mark, last->mark, CHANGE_MARK_SIZE);
-		views[i].outcome = REFRESH_PENDING;
-		ndue += views[i].due ? 1 : 0;
+		items[i].due = regular || retried[i];
+		items[i].outcome = REFRESH_PENDING;
+		items[i].known = *known;
+		items[i].known.cycle_start = start;
+		if (regular)
+			items[i].known.schedule_start = start;
+		ndue += items[i].due ? 1 : 0;
 	}
 	pfree(retried);
 	return ndue;
 }
 
 /*
- * Remember a cycle that started at "start".  Views whose turn did not come
- * stay due.
+ * Remember a cycle.  Views whose turn did not come stay due.
  */
 void
 schedule_record(Schedule *schedule, const RefreshPlan *plan,
-				TimestampTz start, const QueueInput *views)
+				const QueueItem *items)
 {
 	for (int i = 0; i < plan->nitems; i++)
 	{
 		ScheduleEntry *entry = schedule_entry(schedule, &plan->items[i]);
-		HistoryLast *last = &entry->last;
 
-		if (views[i].outcome == REFRESH_PENDING)
+		if (items[i].outcome == REFRESH_PENDING)
 			continue;
-		if (views[i].outcome != REFRESH_SKIPPED && entry->tries < INT_MAX)
+		if (items[i].outcome != REFRESH_SKIPPED && entry->tries < INT_MAX)
 			entry->tries++;
-		last->cycle_start = start;
-		last->schedule_start = views[i].schedule_start;
-		last->data_as_of = views[i].data_as_of;
-		last->failures = views[i].failures;
-		last->duration = views[i].duration;
-		strlcpy(last->mark, views[i].mark, CHANGE_MARK_SIZE);
+		entry->known = items[i].known;
 	}
 }
 
@@ -217,52 +212,38 @@ schedule_least_tries(Schedule *schedule)
 }
 
 /*
- * Forget all marks of what views read.
- */
-void
-schedule_forget_marks(Schedule *schedule)
-{
-	HASH_SEQ_STATUS scan;
-	ScheduleEntry *entry;
-
-	hash_seq_init(&scan, schedule->entries);
-	while ((entry = hash_seq_search(&scan)) != NULL)
-		entry->last.mark[0] = '\0';
-}
-
-/*
  * Read what the history knows of a view, without what lies in the future;
  * false if it knows nothing.  Needs a transaction.
  */
 bool
-schedule_read(const PlanItem *item, TimestampTz now, HistoryLast *last)
+schedule_read(const PlanItem *item, TimestampTz now, ViewState *known)
 {
-	if (!history_read_last(item->label, last))
+	if (!history_read_last(item->label, known))
 		return false;
-	schedule_forget_future(last, schedule_interval(item), now);
+	schedule_forget_future(known, schedule_interval(item), now);
 	return true;
 }
 
 /*
- * When a view is due of which this is the last that is known, by its interval
+ * When a view is due of which this is known, by its interval
  * in seconds (0: the default); DT_NOBEGIN if it was never in a cycle.
  */
 TimestampTz
-schedule_due(const HistoryLast *last, int interval)
+schedule_due(const ViewState *known, int interval)
 {
 	TimestampTz due;
 	int64		retry = refresher_retry_interval;
 
-	if (last->schedule_start == 0)
+	if (known->schedule_start == 0)
 		return DT_NOBEGIN;
 	if (interval == 0)
 		interval = refresher_interval;
-	due = last->schedule_start + interval * USECS_PER_SEC;
-	if (last->failures == 0 || retry == 0)
+	due = known->schedule_start + interval * USECS_PER_SEC;
+	if (known->failures == 0 || retry == 0)
 		return due;
-	for (int i = 1; i < last->failures && retry < interval; i++)
+	for (int i = 1; i < known->failures && retry < interval; i++)
 		retry *= 2;
-	return Min(due, last->cycle_start + retry * USECS_PER_SEC);
+	return Min(due, known->cycle_start + retry * USECS_PER_SEC);
 }
 
 static ScheduleEntry *
@@ -293,13 +274,13 @@ schedule_interval(const PlanItem *item)
  * clock is there.
  */
 static void
-schedule_forget_future(HistoryLast *last, int interval, TimestampTz now)
+schedule_forget_future(ViewState *known, int interval, TimestampTz now)
 {
-	if (last->schedule_start > now + interval * USECS_PER_SEC)
-		last->schedule_start = 0;
+	if (known->schedule_start > now + interval * USECS_PER_SEC)
+		known->schedule_start = 0;
 	else
-		last->schedule_start = Min(last->schedule_start, now);
-	last->cycle_start = Min(last->cycle_start, now);
+		known->schedule_start = Min(known->schedule_start, now);
+	known->cycle_start = Min(known->cycle_start, now);
 }
 
 static void

@@ -25,13 +25,12 @@ extern TimestampTz schedule_next(Schedule *schedule, const RefreshPlan *plan,
 								 TimestampTz now);
 extern int	schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
 							  TimestampTz start, TimestampTz now, bool all,
-							  QueueInput *views);
+							  QueueItem *items);
 extern void schedule_record(Schedule *schedule, const RefreshPlan *plan,
-							TimestampTz start, const QueueInput *views);
+							const QueueItem *items);
 extern int	schedule_least_tries(Schedule *schedule);
-extern void schedule_forget_marks(Schedule *schedule);
 extern bool schedule_read(const PlanItem *item, TimestampTz now,
-						  HistoryLast *last);
-extern TimestampTz schedule_due(const HistoryLast *last, int interval);
+						  ViewState *known);
+extern TimestampTz schedule_due(const ViewState *known, int interval);
 
 #endif							/* SCHEDULE_H */

@@ -3,9 +3,12 @@
  * worker.c
  *	  The background worker that serves one database.
  *
- * The main loop, and the only part that looks at the clock: sleep until a view
- * is due, plan, run a cycle, and again.  It sleeps on its latch and wakes up
- * for nothing but the time, a signal, or the death of the postmaster.
+ * The main loop: gather facts, decide (decide.c), act.  It sleeps on its latch
+ * and wakes up for nothing but the time, a signal, a request, or the death of
+ * the postmaster.  It is the only part that looks at the clock.
+ *
+ * Each turn of the loop has a memory context of its own, so that what is
+ * allocated on the way is gone with the turn.
  *
  * SIGTERM is die(): it ends a running refresh at once and the process with
  * exit code 1, after which the postmaster starts another one (an exit code of
@@ -24,7 +27,6 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/sinval.h"
@@ -38,10 +40,12 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "src/common/attempt.h"
 #include "src/common/compat.h"
 #include "src/cycle/cycle.h"
 #include "src/record/history.h"
 #include "src/common/log.h"
+#include "src/worker/decide.h"
 #include "src/worker/memory.h"
 #include "src/plan/plan.h"
 #include "src/refresh/refresh.h"
@@ -50,17 +54,8 @@
 #include "src/record/status.h"
 #include "src/worker/worker.h"
 
-/*
- * A cycle that starts later than this after it was due did not start on time:
- * the schedule then goes on from when it really started.
- */
-#define WORKER_MAX_LATENESS USECS_PER_SEC
-
 /* The history is pruned at most once in so many seconds */
 #define WORKER_PRUNE_INTERVAL 3600
-
-/* ... and not more than so many batches between two cycles */
-#define WORKER_PRUNE_BATCHES 20
 
 /* A view that was refreshed so often has all the memory that it needs */
 #define WORKER_SETTLED_TRIES 8
@@ -70,15 +65,18 @@ typedef struct WorkerState
 {
 	int			slot;			/* of the database, in the status */
 	Schedule   *schedule;
+	MemoryContext turn_context; /* reset with each turn */
 	MemoryContext plan_context; /* reset with each plan */
-	MemoryContext cycle_context;	/* reset with each cycle */
 	RefreshPlan *plan;
+	TimestampTz planned_at;
 	uint64		plan_hash;		/* of the list that was planned */
+	int			plan_generation;	/* of the settings */
+	uint64		elsewhere;		/* refreshes by other sessions until then */
 	TimestampTz awaited;		/* what it sleeps for; DT_NOEND: nothing */
-	TimestampTz decided;		/* when it was decided to sleep for that */
-	uint64		elsewhere;		/* refreshes in other sessions so far */
-	bool		reread;			/* the history, with the next plan */
+	TimestampTz decided_at;		/* when it was decided to sleep for that */
+	bool		timed_out;		/* what it slept for has come */
 	TimestampTz last_prune;
+	bool		prune_unfinished;	/* too old rows were left */
 	MemoryWatch memory;
 	bool		history_missed; /* and it was said that it is missing */
 } WorkerState;
@@ -86,24 +84,24 @@ typedef struct WorkerState
 static void worker_connect(const char *database);
 static void worker_report_start(const WorkerState *state);
 static void worker_plan(WorkerState *state);
-static void worker_turn(WorkerState *state, bool timed_out);
+static DecideFacts worker_gather(WorkerState *state);
+static bool worker_turn(WorkerState *state);
 static void worker_cycle(WorkerState *state, TimestampTz start,
-						 TimestampTz now, uint64 run);
+						 TimestampTz now);
+static bool worker_prune_pending(const WorkerState *state, TimestampTz now);
 static void worker_prune(WorkerState *state, TimestampTz now);
-static void worker_watch_counts(WorkerState *state);
-static bool worker_forget_marks(void);
-static bool worker_prune_batch(void);
-static bool worker_attempt(bool (*action) (void));
+static void worker_prune_batch(void *arg);
 static void worker_retire(WorkerState *state, TimestampTz now,
 						  TimestampTz next);
 static void worker_publish_search_path(void);
-static void worker_check_history(WorkerState *state);
-static bool worker_sleep(WorkerState *state);
+static bool worker_check_history(WorkerState *state);
+static void worker_sleep(WorkerState *state);
 
 /*
- * Register the worker of a database; in the postmaster only.
+ * Register the worker of a database; in the postmaster only.  Returns false,
+ * after a WARNING, if there is no slot left for it.
  */
-void
+bool
 worker_register(const char *database)
 {
 	BackgroundWorker worker;
@@ -123,12 +121,14 @@ worker_register(const char *database)
 	strlcpy(worker.bgw_extra, database, sizeof(worker.bgw_extra));
 	RegisterBackgroundWorker(&worker);
 
-	if (!compat_worker_registered(worker.bgw_name))
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("no background worker is left to refresh the views of database \"%s\"",
-						database),
-				 errhint("Increase the configuration parameter \"max_worker_processes\".")));
+	if (compat_worker_registered(worker.bgw_name))
+		return true;
+	ereport(WARNING,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("no background worker is left to refresh the views of database \"%s\"",
+					database),
+			 errhint("Increase the configuration parameter \"max_worker_processes\".")));
+	return false;
 }
 
 /*
@@ -138,11 +138,10 @@ void
 bigbrotr_refresher_worker_main(Datum main_arg)
 {
 	WorkerState state = {0};
-	bool		timed_out = false;
 
 	pqsignal(SIGTERM, die);
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGINT, refresh_handle_cancel);
+	pqsignal(SIGHUP, settings_handle_reload);
+	pqsignal(SIGINT, attempt_handle_cancel);
 	BackgroundWorkerUnblockSignals();
 
 	worker_connect(MyBgworkerEntry->bgw_extra);
@@ -155,13 +154,13 @@ bigbrotr_refresher_worker_main(Datum main_arg)
 	state.plan_context = AllocSetContextCreate(CurrentMemoryContext,
 											   "bigbrotr_refresher plan",
 											   ALLOCSET_DEFAULT_SIZES);
-	state.cycle_context = AllocSetContextCreate(CurrentMemoryContext,
-												"bigbrotr_refresher cycle",
-												ALLOCSET_DEFAULT_SIZES);
+	state.turn_context = AllocSetContextCreate(CurrentMemoryContext,
+											   "bigbrotr_refresher turn",
+											   ALLOCSET_DEFAULT_SIZES);
 	state.awaited = DT_NOEND;
+	MemoryContextSwitchTo(state.turn_context);
 	worker_plan(&state);
 	worker_report_start(&state);
-	worker_watch_counts(&state);
 
 	for (;;)
 	{
@@ -172,10 +171,13 @@ bigbrotr_refresher_worker_main(Datum main_arg)
 		if (catchupInterruptPending)
 			ProcessCatchupInterrupt();
 
-		worker_turn(&state, timed_out);
-
-		/* Whoever waited for a lock meanwhile has reset the latch, too. */
-		timed_out = ConfigReloadPending ? false : worker_sleep(&state);
+		while (!worker_turn(&state))
+		{
+			CHECK_FOR_INTERRUPTS();
+			MemoryContextReset(state.turn_context);
+		}
+		MemoryContextReset(state.turn_context);
+		worker_sleep(&state);
 	}
 }
 
@@ -218,8 +220,10 @@ static void
 worker_plan(WorkerState *state)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	int			generation = settings_generation();
 	uint64		elsewhere = status_elsewhere();
 
+	Assert(CurrentMemoryContext == state->turn_context);
 	MemoryContextReset(state->plan_context);
 	state->plan = NULL;
 
@@ -236,14 +240,17 @@ worker_plan(WorkerState *state)
 				 errmsg("the role of the worker was dropped")));
 	state->plan = plan_make(refresher_view_list, GetUserId());
 	state->plan_hash = refresher_view_list_hash;
+	state->planned_at = GetCurrentTimestamp();
 	MemoryContextSwitchTo(caller);
-	worker_check_history(state);
+
+	/* Other sessions, or a dump that was restored, may know more than we. */
 	schedule_follow(state->schedule, state->plan,
-					state->reread || elsewhere != state->elsewhere,
-					GetCurrentTimestamp());
-	state->reread = false;
+					worker_check_history(state) ||
+					generation != state->plan_generation ||
+					elsewhere != state->elsewhere,
+					state->planned_at);
+	state->plan_generation = generation;
 	state->elsewhere = elsewhere;
-	MemoryContextSwitchTo(CurTransactionContext);
 	worker_publish_search_path();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -302,98 +309,89 @@ worker_publish_search_path(void)
 }
 
 /*
- * Say once that the history is not kept, if it should be.  Needs a
- * transaction.
+ * Say once that the history is not kept, if it should be.  Returns whether it
+ * was missing before and is there now.  Needs a transaction.
  */
-static void
+static bool
 worker_check_history(WorkerState *state)
 {
 	bool		missed = refresher_history_retention > 0 &&
 		!history_installed();
+	bool		appeared = state->history_missed && !missed;
 
 	if (missed && !state->history_missed)
 		ereport(LOG,
 				(errmsg_internal("%s",
 								 log_event("history_missing", "database",
-										   get_database_name(MyDatabaseId),
-										   NULL)),
+										   status_database(), NULL)),
 				 errhint("Run CREATE EXTENSION " REFRESHER_NAME " in this database to have a history, and what is shown of it.")));
-
-	/* If it was restored from a dump, it knows more than we do. */
-	if (!missed && state->history_missed)
-		state->reread = true;
 	state->history_missed = missed;
+	return appeared;
 }
 
 /*
- * Run cycles for as long as there is something due, then set what to sleep
- * for.  "timed_out": what was slept for has come.
+ * Gather the facts for the next decision.
  */
-static void
-worker_turn(WorkerState *state, bool timed_out)
+static DecideFacts
+worker_gather(WorkerState *state)
 {
-	for (;;)
-	{
-		TimestampTz now = GetCurrentTimestamp();
-		TimestampTz start = now;
-		TimestampTz next;
-		uint64		run;
+	DecideFacts facts = {0};
 
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-			worker_watch_counts(state);
-			state->reread = true;
-		}
-		if (!refresher_enabled)
-		{
+	status_reload();
+	facts.enabled = refresher_enabled;
+	facts.plan_outdated = state->plan_hash != refresher_view_list_hash ||
+		state->elsewhere != status_elsewhere();
+	facts.run_requested = status_run_wanted() != 0;
+	facts.clock = GetCurrentTimestamp();
+	facts.awaited = state->awaited;
+	facts.timed_out = state->timed_out;
+	facts.planned_at = state->planned_at;
+	facts.interval = refresher_interval;
+	facts.next_due = schedule_next(state->schedule, state->plan,
+								   decide_now(&facts));
+	facts.prune_pending = worker_prune_pending(state, facts.clock);
+	return facts;
+}
+
+/*
+ * Decide what to do, and do it.  Returns true if the worker is to rest.
+ */
+static bool
+worker_turn(WorkerState *state)
+{
+	DecideFacts facts = worker_gather(state);
+	Decision	decision = decide(&facts);
+
+	switch (decision.action)
+	{
+		case DECIDE_REST_DISABLED:
 			state->awaited = DT_NOEND;
 			status_set_state(STATUS_DISABLED, 0);
-			return;
-		}
-		if (state->plan_hash != refresher_view_list_hash ||
-			state->elsewhere != status_elsewhere())
+			return true;
+		case DECIDE_REST:
+			state->awaited = decision.until;
+			state->decided_at = decide_now(&facts);
+			state->timed_out = false;
+			status_set_state(STATUS_IDLE, decision.until);
+			worker_retire(state, state->decided_at, decision.until);
+			return true;
+		case DECIDE_PLAN:
 			worker_plan(state);
+			return false;
+		case DECIDE_CYCLE:
+			state->awaited = DT_NOEND;
+			state->timed_out = false;
+			worker_cycle(state, decision.start, decide_now(&facts));
 
-		/* The sleep went by the monotonic clock; the other may be behind. */
-		if (timed_out)
-			now = Max(now, state->awaited);
-
-		/* Nothing at all to refresh: look again after one interval. */
-		if (state->plan->nitems == 0 && timed_out)
-			worker_plan(state);
-		timed_out = false;
-
-		next = schedule_next(state->schedule, state->plan, now);
-		if (next == DT_NOEND)
-			next = now + refresher_interval * USECS_PER_SEC;
-		run = status_run_wanted();
-		if (run == 0 && next > now)
-		{
-			state->awaited = next;
-			state->decided = now;
-			status_set_state(STATUS_IDLE, next);
-			worker_retire(state, now, next);
-			return;
-		}
-
-		/*
-		 * On time: count from when it was due, so that the schedule does not
-		 * drift.  By the clock: if that was set back, then from what it says.
-		 */
-		if (next == state->awaited && next <= now &&
-			start - next < WORKER_MAX_LATENESS &&
-			next - start < WORKER_MAX_LATENESS)
-			start = next;
-		state->awaited = DT_NOEND;
-		worker_cycle(state, start, now, run);
-		worker_prune(state, now);
-		memory_after_cycle(&state->memory,
-						   schedule_least_tries(state->schedule) >=
-						   WORKER_SETTLED_TRIES);
-		CHECK_FOR_INTERRUPTS();
+			/* However late the next cycle is, there is a step of this. */
+			if (worker_prune_pending(state, facts.clock))
+				worker_prune(state, facts.clock);
+			return false;
+		case DECIDE_PRUNE:
+			worker_prune(state, facts.clock);
+			return false;
 	}
+	return false;
 }
 
 /*
@@ -401,125 +399,80 @@ worker_turn(WorkerState *state, bool timed_out)
  * so is to be served.
  */
 static void
-worker_cycle(WorkerState *state, TimestampTz start, TimestampTz now,
-			 uint64 run)
+worker_cycle(WorkerState *state, TimestampTz start, TimestampTz now)
 {
-	MemoryContext caller;
+	uint64		run = status_run_wanted();
 	CycleResult result;
-	QueueInput *views;
+	QueueItem  *items;
 
 	worker_plan(state);
-
-	caller = MemoryContextSwitchTo(state->cycle_context);
-	views = palloc_extended(state->plan->nitems * sizeof(QueueInput) + 1,
+	items = palloc_extended(state->plan->nitems * sizeof(QueueItem) + 1,
 							MCXT_ALLOC_HUGE);
 	if (schedule_take_due(state->schedule, state->plan, start, now, run != 0,
-						  views) > 0 || run != 0)
+						  items) > 0 || run != 0)
 	{
-		cycle_run(state->plan, views, start, run != 0, state->slot, &result);
-		schedule_record(state->schedule, state->plan, start, views);
+		cycle_run(state->plan, items, start, run != 0, state->slot, &result);
+		schedule_record(state->schedule, state->plan, items);
 		if (run != 0 &&
-			result.refreshed + result.failed + result.skipped == result.total)
+			result.refreshed + result.failed + result.skipped +
+			result.dropped == result.total)
 			status_run_done(run);
+		memory_after_cycle(&state->memory,
+						   schedule_least_tries(state->schedule) >=
+						   WORKER_SETTLED_TRIES);
 	}
-	MemoryContextSwitchTo(caller);
-	MemoryContextReset(state->cycle_context);
 }
 
 /*
- * Delete what is too old of the history, if it is time to.  Each batch is a
- * transaction of its own, so that nothing is locked for long.
+ * Is it time to look for rows of the history that are too old?
+ */
+static bool
+worker_prune_pending(const WorkerState *state, TimestampTz now)
+{
+	int64		pause = Min(WORKER_PRUNE_INTERVAL, refresher_history_retention);
+
+	return state->prune_unfinished || state->last_prune == 0 ||
+		state->last_prune > now ||
+		now - state->last_prune >= pause * USECS_PER_SEC;
+}
+
+/*
+ * Delete some of what is too old of the history: so little that nothing waits
+ * for it for long.
  */
 static void
 worker_prune(WorkerState *state, TimestampTz now)
 {
-	int64		pause = Min(WORKER_PRUNE_INTERVAL, refresher_history_retention);
+	bool		more = false;
 
-	if (state->last_prune != 0 && state->last_prune <= now &&
-		now - state->last_prune < pause * USECS_PER_SEC)
-		return;
-	state->last_prune = now;
 	pgstat_report_activity(STATE_RUNNING, "pruning history");
-	for (int i = 0;
-		 i < WORKER_PRUNE_BATCHES && worker_attempt(worker_prune_batch); i++)
-	{
-		/* After the last, the rest is left to the next cycle. */
-		if (i == WORKER_PRUNE_BATCHES - 1)
-			state->last_prune = 0;
-		CHECK_FOR_INTERRUPTS();
-	}
+	state->prune_unfinished =
+		attempt_or_report(worker_prune_batch, &more) && more;
+	state->last_prune = now;
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/*
- * Changes that are not counted cannot be seen later: while track_counts is
- * off, forget what the views read.
- */
 static void
-worker_watch_counts(WorkerState *state)
+worker_prune_batch(void *arg)
 {
-	if (pgstat_track_counts)
-		return;
-	schedule_forget_marks(state->schedule);
-	(void) worker_attempt(worker_forget_marks);
-}
+	bool	   *more = arg;
 
-static bool
-worker_forget_marks(void)
-{
-	history_forget_marks();
-	return true;
-}
-
-static bool
-worker_prune_batch(void)
-{
-	return history_prune_batch(refresher_history_retention);
-}
-
-/*
- * Do something with the history in a transaction of its own, and return what
- * that returns.  Trouble with the table is reported, and returns false.
- */
-static bool
-worker_attempt(bool (*action) (void))
-{
-	MemoryContext caller = CurrentMemoryContext;
-	volatile bool result = false;
-
-	PG_TRY();
-	{
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
-		result = action();
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		result = false;
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(caller);
-		EmitErrorReport();
-		FlushErrorState();
-		AbortOutOfAnyTransaction();
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	return result;
+	*more = history_prune_batch(refresher_history_retention);
 }
 
 /*
  * Sleep until what is awaited, or until there is another reason to wake up.
- * Returns whether the time has come.
  */
-static bool
+static void
 worker_sleep(WorkerState *state)
 {
 	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
 	long		timeout = -1;
 
+	/* Whoever waited for a lock meanwhile has reset the latch, too. */
+	if (settings_reload_pending())
+		return;
 	if (state->awaited == DT_NOEND)
 		pgstat_report_activity(STATE_IDLE, "disabled");
 	else
@@ -532,10 +485,10 @@ worker_sleep(WorkerState *state)
 		pgstat_report_activity(STATE_IDLE, activity);
 
 		/* If the clock was set back since that was decided, no longer. */
-		now = Max(GetCurrentTimestamp(), state->decided);
+		now = Max(GetCurrentTimestamp(), state->decided_at);
 		timeout = TimestampDifferenceMilliseconds(now, state->awaited);
 		events |= WL_TIMEOUT;
 	}
-	return (WaitLatch(MyLatch, events, timeout,
-					  compat_wait_event()) & WL_TIMEOUT) != 0;
+	state->timed_out = (WaitLatch(MyLatch, events, timeout,
+								  compat_wait_event()) & WL_TIMEOUT) != 0;
 }

@@ -1,0 +1,148 @@
+/*-------------------------------------------------------------------------
+ *
+ * attempt.c
+ *	  Do something in a transaction of its own, and survive its errors.
+ *
+ * An ERROR is caught, the transaction is aborted, and the error is returned.
+ * (The loop over tables in the server's autovacuum.c does the same.)  FATAL is
+ * not caught, so a terminated process ends at once.
+ *
+ * A cancel request (SIGINT) and a timeout end an attempt up to the end of its
+ * COMMIT: the deferred triggers that run there, and the wait for a synchronous
+ * standby.  Between attempts a cancel request is ignored, so that one that
+ * comes too late hits nothing else.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "tcop/tcopprot.h"
+#include "utils/portal.h"
+#include "utils/timeout.h"
+
+#include "src/common/attempt.h"
+#include "src/common/compat.h"
+#include "src/common/log.h"
+
+/* The longest text of an error that is kept, in characters */
+#define ATTEMPT_MAX_TEXT	10000
+
+/* Is there something that a cancel request is to cancel? */
+static volatile sig_atomic_t attempt_cancellable = false;
+
+static void attempt_arm(int timeout);
+static void attempt_disarm(void);
+static ErrorData *attempt_take_error(void);
+
+/*
+ * Handler of SIGINT, for processes that make attempts.
+ *
+ * The server's own would also cancel what is done between two of them, and so
+ * end a worker that is at rest.
+ */
+void
+attempt_handle_cancel(SIGNAL_ARGS)
+{
+	if (attempt_cancellable)
+		StatementCancelHandler(COMPAT_SIGNAL_ARGS);
+}
+
+/*
+ * Run action(arg) in a transaction of its own, and commit that.  "timeout" is
+ * in milliseconds; 0 means none.
+ *
+ * Returns NULL if all of it went well.  Otherwise nothing was committed, and
+ * the result is the error, allocated in the current memory context.  To be
+ * called outside of a transaction.
+ */
+ErrorData *
+attempt(AttemptAction action, void *arg, int timeout)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	/* So that now() is this moment */
+	SetCurrentStatementStartTimestamp();
+	PG_TRY();
+	{
+		attempt_arm(timeout);
+		StartTransactionCommand();
+		action(arg);
+		CommitTransactionCommand();
+		attempt_disarm();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		attempt_disarm();
+		MemoryContextSwitchTo(caller);
+		error = attempt_take_error();
+		AbortOutOfAnyTransaction();
+		PortalErrorCleanup();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return error;
+}
+
+/*
+ * The same without a timeout, for what nothing depends on: the error goes to
+ * the server log.  Returns whether all went well.
+ */
+bool
+attempt_or_report(AttemptAction action, void *arg)
+{
+	ErrorData  *error = attempt(action, arg, 0);
+
+	if (error == NULL)
+		return true;
+	error->elevel = WARNING;
+	ThrowErrorData(error);
+	FreeErrorData(error);
+	return false;
+}
+
+/*
+ * Start to heed cancel requests, and have one come after so many milliseconds.
+ *
+ * The server arms its own statement_timeout only for what a client sends.
+ */
+static void
+attempt_arm(int timeout)
+{
+	QueryCancelPending = false;
+	attempt_cancellable = true;
+	if (timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, timeout);
+}
+
+static void
+attempt_disarm(void)
+{
+	attempt_cancellable = false;
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	QueryCancelPending = false;
+}
+
+/*
+ * The error that was caught, in the current memory context, as the log and
+ * the history can take it: its texts may be as long as memory is, and hold
+ * names from databases of other encodings.
+ */
+static ErrorData *
+attempt_take_error(void)
+{
+	ErrorData  *error = CopyErrorData();
+
+	FlushErrorState();
+	log_clip(error->message, ATTEMPT_MAX_TEXT);
+	log_clip(error->detail, ATTEMPT_MAX_TEXT);
+	log_clip(error->hint, ATTEMPT_MAX_TEXT);
+	log_clip(error->context, ATTEMPT_MAX_TEXT);
+	return error;
+}

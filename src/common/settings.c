@@ -1,0 +1,78 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *	  The parameters: reading the configuration anew.
+ *
+ * Every process of ours does that here, wherever its loop is.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+
+#include "src/common/settings.h"
+
+/* Requests to read the configuration: made, and followed */
+static volatile sig_atomic_t settings_requested = 0;
+static sig_atomic_t settings_followed = 0;
+
+/*
+ * Handler of SIGHUP.
+ *
+ * The requests are counted: what the configuration said between two of them
+ * may have been in force in other sessions without our having seen it.
+ */
+void
+settings_handle_reload(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	settings_requested++;
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/*
+ * Is there a request that was not followed yet?
+ */
+bool
+settings_reload_pending(void)
+{
+	return settings_requested != settings_followed;
+}
+
+/*
+ * Read the configuration anew, if that was requested.
+ *
+ * Returns true if sessions may have changed tables meanwhile without counting
+ * that (track_counts).
+ */
+bool
+settings_reload(void)
+{
+	sig_atomic_t requested = settings_requested;
+	bool		uncounted;
+
+	if (requested == settings_followed)
+		return false;
+	uncounted = requested - settings_followed > 1 || !pgstat_track_counts;
+	settings_followed = requested;
+	ProcessConfigFile(PGC_SIGHUP);
+	return uncounted || !pgstat_track_counts;
+}
+
+/*
+ * How often this process has been asked to read its configuration anew, as
+ * far as it has done so: a number that changes with each reload.
+ */
+int
+settings_generation(void)
+{
+	return settings_followed;
+}

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * view_state.h
+ *	  What is known of a view after its last attempt.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef VIEW_STATE_H
+#define VIEW_STATE_H
+
+#include "datatype/timestamp.h"
+
+#include "src/refresh/change.h"
+
+/*
+ * One struct for the schedule, the queue and the history alike, so that a
+ * view's state is handed on whole.  It has a fixed size and no pointers, for
+ * it may be in shared memory.  A state of zeros is that of a view of which
+ * nothing is known.
+ */
+typedef struct ViewState
+{
+	TimestampTz cycle_start;	/* of the last cycle with it; 0: none */
+	TimestampTz schedule_start; /* where its schedule counts from; 0: it has
+								 * not been in a cycle */
+	TimestampTz data_as_of;		/* of its rows; 0: unknown */
+	int			failures;		/* in a row */
+	int64		duration;		/* of the last successful refresh, in
+								 * microseconds; 0: unknown */
+	ChangeMark	mark;			/* of what that refresh read */
+} ViewState;
+
+#endif							/* VIEW_STATE_H */

@@ -1,0 +1,97 @@
+/*-------------------------------------------------------------------------
+ *
+ * decide.c
+ *	  What the worker does next: a pure function of facts and time.
+ *
+ * The worker gathers facts, decides, and acts, again and again; the decision
+ * is apart from the rest so that a table can test it (t/unit).  So nothing
+ * here looks at the clock, at shared memory, or at a parameter.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "src/worker/decide.h"
+
+/*
+ * A cycle that starts later than this after it was due did not start on time:
+ * the schedule then goes on from when it really started.
+ */
+#define DECIDE_MAX_LATENESS USECS_PER_SEC
+
+static TimestampTz decide_start(const DecideFacts *facts);
+
+/*
+ * The time that counts.  A sleep goes by the monotonic clock; if the time of
+ * the day is behind that, what was slept for has come all the same.
+ */
+TimestampTz
+decide_now(const DecideFacts *facts)
+{
+	return facts->timed_out ? Max(facts->clock, facts->awaited) :
+		facts->clock;
+}
+
+/*
+ * Requests and views that are due come first, then pruning, then rest.
+ */
+Decision
+decide(const DecideFacts *facts)
+{
+	TimestampTz now = decide_now(facts);
+	Decision	decision = {DECIDE_REST, facts->next_due, 0};
+	bool		due = facts->next_due <= now;
+
+	if (!facts->enabled)
+	{
+		decision.action = DECIDE_REST_DISABLED;
+		decision.until = DT_NOEND;
+		return decision;
+	}
+
+	/*
+	 * Without views, look whether there are some now once per interval,
+	 * however often something else wakes us up.  A plan from the future shows
+	 * that the clock was set back.
+	 */
+	if (facts->next_due == DT_NOEND)
+	{
+		decision.until = facts->planned_at +
+			facts->interval * USECS_PER_SEC;
+		due = false;
+		if (decision.until <= now || facts->planned_at > now)
+			decision.action = DECIDE_PLAN;
+	}
+
+	if (facts->plan_outdated)
+		decision.action = DECIDE_PLAN;
+	else if (facts->run_requested || due)
+	{
+		decision.action = DECIDE_CYCLE;
+		decision.start = decide_start(facts);
+	}
+	else if (facts->prune_pending && decision.action == DECIDE_REST)
+		decision.action = DECIDE_PRUNE;
+	return decision;
+}
+
+/*
+ * Where a cycle that starts now counts from.  If it is on time, that is when it
+ * was due, so that the schedule does not drift; if the clock was set back, what
+ * the clock says.
+ */
+static TimestampTz
+decide_start(const DecideFacts *facts)
+{
+	TimestampTz due = facts->next_due;
+
+	if (due == facts->awaited && due <= decide_now(facts) &&
+		facts->clock - due < DECIDE_MAX_LATENESS &&
+		due - facts->clock < DECIDE_MAX_LATENESS)
+		return due;
+	return facts->clock;
+}
