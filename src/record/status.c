@@ -549,6 +549,7 @@ static void
 status_refuse_deadlock(StatusSlot *slot)
 {
 	List	   *waiting = NIL;	/* processes that we wait for */
+	int			nrunning;
 
 	LWLockAcquire(status_shared->lock, LW_SHARED);
 	for (int i = 0; i < STATUS_MAX_RUNNING; i++)
@@ -557,6 +558,7 @@ status_refuse_deadlock(StatusSlot *slot)
 			waiting = lappend_int(waiting, slot->data.running[i].pid);
 	}
 	LWLockRelease(status_shared->lock);
+	nrunning = list_length(waiting);
 
 	/* Whoever blocks one of them is added to the end. */
 	for (int i = 0; i < list_length(waiting); i++)
@@ -569,8 +571,11 @@ status_refuse_deadlock(StatusSlot *slot)
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
 					 errmsg("deadlock detected"),
-					 errdetail("This session waits for a cycle, in which process %d waits for a lock of process %d, which is waiting for a lock of this session.",
-							   linitial_int(waiting), pid),
+					 i < nrunning ?
+					 errdetail("This session waits for a cycle, in which process %d waits for a lock of this session.",
+							   pid) :
+					 errdetail("This session waits for a cycle, which waits for process %d, which waits for a lock of this session.",
+							   pid),
 					 errhint("Wait for a cycle in a transaction that has used none of the views.")));
 		waiting = list_concat_unique_int(waiting, blockers);
 		list_free(blockers);

@@ -1,0 +1,69 @@
+# run(): who waits for whom, and why there is no worker.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Refresher;
+use Test::More;
+
+my $node = new_node(
+	'asked',
+	views => 'held',
+	interval => '1h',
+	max_worker_processes => 1,
+	max_logical_replication_workers => 0,
+	databases => 'postgres, second');
+$node->start;
+$node->safe_psql(
+	'postgres', q{
+	CREATE EXTENSION bigbrotr_refresher;
+	CREATE TABLE a ();
+	CREATE TABLE b ();
+	CREATE FUNCTION held_refresh() RETURNS void
+	LANGUAGE plpgsql AS 'BEGIN LOCK TABLE b; END';
+	CREATE DATABASE second TEMPLATE template0});
+$node->safe_psql('second', 'CREATE EXTENSION bigbrotr_refresher');
+wait_for_pid($node, 'postgres');
+$node->safe_psql('postgres', 'SELECT bigbrotr_refresher.run(true)');
+
+# The cycle waits for B, which waits for A, which waits for the cycle.
+my $first = $node->background_psql('postgres', on_error_stop => 0);
+my $second = $node->background_psql('postgres', on_error_stop => 0);
+
+$first->query_safe('BEGIN; LOCK TABLE a');
+my $pid = $second->query_safe('SELECT pg_backend_pid()');
+$second->query_safe('BEGIN; LOCK TABLE b');
+$second->query_until(qr/begun/, "\\echo begun\nLOCK TABLE a;\n");
+$node->poll_query_until('postgres',
+	"SELECT count(*) = 1 FROM pg_locks WHERE pid = $pid AND NOT granted")
+  or die 'the second session does not wait';
+$first->query('SELECT * FROM bigbrotr_refresher.run(true)');
+like($first->{stderr}, qr/ERROR:  deadlock detected/,
+	'a cycle that waits for this through another session is not waited for');
+like(
+	$first->{stderr},
+	qr/DETAIL:  This session waits for a cycle, which waits for process $pid, which waits for a lock of this session\./,
+	'as the error says');
+eval { $first->query('ROLLBACK') };
+eval { $second->query('ROLLBACK') };
+is( $node->safe_psql('postgres',
+		'SELECT refreshed FROM bigbrotr_refresher.run(true)'),
+	'1',
+	'then the cycle goes on');
+$first->quit;
+$second->quit;
+
+# There was one slot, and two databases want a worker.
+my ($status, $out, $err) =
+  $node->psql('second', 'SELECT bigbrotr_refresher.run()');
+like($err,
+	qr/ERROR:  the worker of database "second" is not running\nDETAIL:  When the server started, no background worker was left for it\.\nHINT:  Increase the configuration parameter "max_worker_processes", and restart the server\./,
+	'why there is no worker is told');
+
+$node->stop;
+done_testing();

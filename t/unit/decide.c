@@ -1,0 +1,111 @@
+/*-------------------------------------------------------------------------
+ *
+ * decide.c
+ *	  A table of facts and of what the worker is to decide by them.
+ *
+ * A program of its own, compiled by t/010_decide.pl together with
+ * src/worker/decide.c.  Prints what Perl's test harness reads.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <stdio.h>
+
+#include "utils/timestamp.h"
+
+#include "src/worker/decide.h"
+
+/* The server's own is in a library that this program does without. */
+#undef printf
+
+/* Seconds of some day; the interval of all cases is an hour */
+#define AT(seconds)		(INT64CONST(800000000000000) + (seconds) * USECS_PER_SEC)
+#define NEVER			DT_NOEND
+#define HOUR			3600
+
+typedef struct Case
+{
+	const char *name;
+	DecideFacts facts;
+	DecideAction action;
+	TimestampTz when;			/* start of a cycle, or end of the rest */
+}			Case;
+
+/* enabled, outdated, requested, prune, clock, awaited, timed out, planned, next */
+#define FACTS(e, o, r, p, clock, awaited, t, planned, next) \
+	{e, o, r, p, clock, awaited, t, planned, next, HOUR}
+
+static const Case cases[] = {
+	{"nothing is due", FACTS(1, 0, 0, 0, AT(10), NEVER, 0, AT(0), AT(HOUR)),
+	DECIDE_REST, AT(HOUR)},
+	{"disabled: whatever is due", FACTS(0, 1, 1, 1, AT(10), NEVER, 0, AT(0), AT(0)),
+	DECIDE_REST_DISABLED, NEVER},
+	{"the plan comes before the cycle", FACTS(1, 1, 1, 1, AT(10), NEVER, 0, AT(0), AT(0)),
+	DECIDE_PLAN, 0},
+	{"the plan comes before the rest", FACTS(1, 1, 0, 1, AT(10), NEVER, 0, AT(0), AT(HOUR)),
+	DECIDE_PLAN, 0},
+	{"never refreshed: due at once", FACTS(1, 0, 0, 0, AT(10), NEVER, 0, AT(0), DT_NOBEGIN),
+	DECIDE_CYCLE, AT(10)},
+	{"overdue: counts from now", FACTS(1, 0, 0, 0, AT(10), NEVER, 0, AT(0), AT(1)),
+	DECIDE_CYCLE, AT(10)},
+	{"on time: counts from when it was due", FACTS(1, 0, 0, 0, AT(HOUR) + 5, AT(HOUR), 1, AT(0), AT(HOUR)),
+	DECIDE_CYCLE, AT(HOUR)},
+	{"woken on time by something else", FACTS(1, 0, 0, 0, AT(HOUR) + 5, AT(HOUR), 0, AT(0), AT(HOUR)),
+	DECIDE_CYCLE, AT(HOUR)},
+	{"late: counts from now", FACTS(1, 0, 0, 0, AT(HOUR + 2), AT(HOUR), 1, AT(0), AT(HOUR)),
+	DECIDE_CYCLE, AT(HOUR + 2)},
+	{"the clock is a little behind the sleep", FACTS(1, 0, 0, 0, AT(HOUR) - 5, AT(HOUR), 1, AT(0), AT(HOUR)),
+	DECIDE_CYCLE, AT(HOUR)},
+	{"the clock was set back during the sleep", FACTS(1, 0, 0, 0, AT(HOUR - 100), AT(HOUR), 1, AT(0), AT(HOUR)),
+	DECIDE_CYCLE, AT(HOUR - 100)},
+	{"woken before it is due", FACTS(1, 0, 0, 0, AT(HOUR) - 5, AT(HOUR), 0, AT(0), AT(HOUR)),
+	DECIDE_REST, AT(HOUR)},
+	{"requested, nothing due", FACTS(1, 0, 1, 0, AT(10), AT(HOUR), 0, AT(0), AT(HOUR)),
+	DECIDE_CYCLE, AT(10)},
+	{"requested, no views at all", FACTS(1, 0, 1, 0, AT(10), AT(HOUR), 0, AT(0), NEVER),
+	DECIDE_CYCLE, AT(10)},
+	{"prune while nothing is due", FACTS(1, 0, 0, 1, AT(10), NEVER, 0, AT(0), AT(HOUR)),
+	DECIDE_PRUNE, 0},
+	{"a cycle comes before pruning", FACTS(1, 0, 0, 1, AT(10), NEVER, 0, AT(0), AT(0)),
+	DECIDE_CYCLE, AT(10)},
+	{"a request comes before pruning", FACTS(1, 0, 1, 1, AT(10), NEVER, 0, AT(0), AT(HOUR)),
+	DECIDE_CYCLE, AT(10)},
+	{"no views: rest for an interval", FACTS(1, 0, 0, 0, AT(10), NEVER, 0, AT(0), NEVER),
+	DECIDE_REST, AT(HOUR)},
+	{"no views, woken often: the rest does not move", FACTS(1, 0, 0, 0, AT(HOUR - 1), AT(HOUR), 0, AT(0), NEVER),
+	DECIDE_REST, AT(HOUR)},
+	{"no views, an interval after the plan", FACTS(1, 0, 0, 0, AT(HOUR), NEVER, 0, AT(0), NEVER),
+	DECIDE_PLAN, 0},
+	{"no views, the sleep is over, the clock behind", FACTS(1, 0, 0, 0, AT(HOUR) - 5, AT(HOUR), 1, AT(0), NEVER),
+	DECIDE_PLAN, 0},
+	{"no views, the clock was set back", FACTS(1, 0, 0, 0, AT(-HOUR), NEVER, 0, AT(0), NEVER),
+	DECIDE_PLAN, 0},
+	{"no views: prune before the rest", FACTS(1, 0, 0, 1, AT(10), NEVER, 0, AT(0), NEVER),
+	DECIDE_PRUNE, 0},
+};
+
+int
+main(void)
+{
+	printf("1..%d\n", (int) lengthof(cases));
+	for (int i = 0; i < (int) lengthof(cases); i++)
+	{
+		const		Case *test = &cases[i];
+		Decision	decision = decide(&test->facts);
+		bool		good = decision.action == test->action;
+
+		if (decision.action == DECIDE_CYCLE)
+			good = good && decision.start == test->when;
+		else if (decision.action == DECIDE_REST ||
+				 decision.action == DECIDE_REST_DISABLED)
+			good = good && decision.until == test->when;
+		printf("%sok %d - %s\n", good ? "" : "not ", i + 1, test->name);
+		if (!good)
+			printf("# action %d, start " INT64_FORMAT ", until " INT64_FORMAT "\n",
+				   decision.action, decision.start, decision.until);
+	}
+	return 0;
+}
