@@ -14,6 +14,9 @@ OBJS = \
 	src/record/history.o \
 	src/record/status.o \
 	src/refresh/change.o \
+	src/refresh/query.o \
+	src/refresh/hook.o \
+	src/refresh/state.o \
 	src/refresh/refresh.o \
 	src/plan/depend.o \
 	src/plan/plan.o \

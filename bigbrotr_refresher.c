@@ -27,6 +27,7 @@
 #include "src/common/compat.h"
 #include "src/common/settings.h"
 #include "src/record/status.h"
+#include "src/refresh/hook.h"
 #include "src/plan/view_list.h"
 #include "src/worker/worker.h"
 
@@ -102,6 +103,7 @@ _PG_init(void)
 							   database_list->nnames * sizeof(bool) + 1);
 	status_init(database_list->names, database_has_worker,
 				database_list->nnames);
+	hook_install();
 	register_workers();
 }
 

@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "nodes/primnodes.h"
+#include "optimizer/optimizer.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/bgworker_internals.h"
 #include "utils/acl.h"
@@ -63,17 +64,37 @@ compat_guc_free(void *memory)
 }
 
 /*
- * Is this an expression whose result depends on settings such as DateStyle,
+ * Is this a kind of expression that can depend on settings such as DateStyle,
  * though its functions do not say so?
  */
 static inline bool
-compat_depends_on_settings(Node *node)
+compat_is_xml_or_json(Node *node)
 {
 #if PG_VERSION_NUM >= 170000
 	if (IsA(node, JsonExpr))
 		return true;
 #endif
+#if PG_VERSION_NUM >= 160000
+	if (IsA(node, JsonConstructorExpr))
+		return true;
+#endif
 	return IsA(node, XmlExpr) || IsA(node, TableFunc);
+}
+
+/*
+ * Is this a node of a query that only some majors have, and known to give the
+ * same result for the same input?  What is below it is not looked at.
+ */
+static inline bool
+compat_node_is_harmless(Node *node)
+{
+#if PG_VERSION_NUM >= 160000
+	if (IsA(node, JsonConstructorExpr))
+		return !contain_mutable_functions(node);
+	return IsA(node, JsonValueExpr) || IsA(node, JsonIsPredicate);
+#else
+	return false;
+#endif
 }
 
 /*

@@ -3,17 +3,17 @@
  * change.c
  *	  Has anything under a view changed since a given mark?
  *
- * A mark stands for all that the query of a materialized view reads: of each
- * table below it, through plain views, with partitions and other children, the
- * cumulative counters of rows inserted, updated and deleted and the file that
- * holds them (TRUNCATE and rewrites change that); the definition of each view
- * in between; and when the counters were last reset.  If two marks are equal,
- * nothing has changed that the server's statistics have heard of.
+ * A mark is a fingerprint of everything that a view's query reads: for each
+ * table below it, through plain views, with partitions and other children,
+ * the cumulative counters of rows inserted, updated and deleted and the file
+ * that holds them (TRUNCATE and rewrites change that); the definition of each
+ * view in between; and when the counters were last reset.  It also holds the
+ * settings that the rows depend on, and what the view itself was after its
+ * refresh.  If two marks are equal, nothing has changed that the server's
+ * statistics have heard of.
  *
- * Where that could be wrong there is no mark, but a reason.  Among them is
- * everything that may give another result for the same rows: whatever is not
- * immutable, and whatever is not the server's own, since a function that says
- * it is immutable may still read tables.
+ * If we cannot be sure, we return a reason instead of a mark.  query.c says
+ * which queries we can be sure of; here we look at what they read.
  *
  * Materialized views below count as tables: their readers see what is stored.
  *
@@ -25,43 +25,73 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/sysattr.h"
 #include "access/table.h"
 #include "access/transam.h"
+#include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_proc.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_rewrite.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
-#include "nodes/parsenodes.h"
-#include "optimizer/optimizer.h"
 #include "pgstat.h"
 #include "rewrite/rewriteSupport.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
-#include "src/refresh/change.h"
 #include "src/common/compat.h"
+#include "src/refresh/change.h"
+#include "src/refresh/hook.h"
+#include "src/refresh/query.h"
+#include "src/refresh/state.h"
 
 /* Changes whenever marks of the past must not be compared with new ones */
 #define CHANGE_MARK_VERSION 3
 
+/* How a mark is written down: its version, and five numbers of 64 bits */
+#define CHANGE_MARK_FORMAT	"%d.%016llx.%016llx.%016llx.%016llx.%llx"
+#define CHANGE_MARK_SCAN	"%d.%llx.%llx.%llx.%llx.%llx"
+
+/* How many relations a view may read, with children and views in between */
+#define CHANGE_MAX_RELATIONS 10000
+
+/*
+ * A relation that the view reads, itself or through others.  It is listed once
+ * for each parent, since what is kept of a child belongs to both.
+ */
+typedef struct ChangeRelation
+{
+	Oid			relid;
+	Oid			parent;			/* whose child it is, or invalid */
+	bool		children;		/* are its own children read, too? */
+} ChangeRelation;
+
 /* A mark in the making */
 typedef struct ChangeReader
 {
-	StringInfoData data;		/* what is hashed at the end */
-	List	   *views;			/* plain views that were read, OIDs */
-	Oid			view;			/* the view whose query is being walked */
-	const char *reason;			/* why there is no mark, or NULL */
+	QueryFacts	facts;			/* of all queries; the reason, if any */
+	StringInfoData data;		/* what is hashed beside them */
+	HTAB	   *known;			/* of ChangeRelation, all of the next ones */
+	List	   *relations;		/* ChangeRelation, in the order found */
+	Oid			namespace;		/* the last one that was asked for... */
+	bool		extension_namespace;	/* ...whether an extension owns it */
 } ChangeReader;
 
 /*
@@ -73,131 +103,252 @@ typedef struct ChangeTable
 	Oid			relid;
 	Oid			relfilenode;
 	TransactionId class_xmin;	/* of its row in pg_class */
-	TransactionId inherits_xmin;	/* of that in pg_inherits, for a child */
 	int64		inserted;
 	int64		updated;
 	int64		deleted;
 } ChangeTable;
 
+static const char *change_catch(MemoryContext caller, ResourceOwner owner);
+static const char *change_read(Oid relid, ChangeMark *mark);
+static const char *change_check_view(Oid relid);
+static void change_hash(ChangeReader *reader, ChangeMark *mark);
 static void change_read_server(ChangeReader *reader);
+static void change_read_counting(ChangeReader *reader, Oid database);
+static bool change_sets_counts_off(Datum settings);
 static void change_read_query(ChangeReader *reader, Oid view);
-static bool change_walk(Node *node, ChangeReader *reader);
-static void change_check_node(ChangeReader *reader, Node *node);
-static bool change_is_foreign(Oid funcid, void *context);
-static void change_check_sort(ChangeReader *reader, Node *node);
-static void change_check_type(ChangeReader *reader, Oid type);
-static void change_read_entry(ChangeReader *reader, RangeTblEntry *entry);
-static void change_read_tables(ChangeReader *reader, Oid relid, bool children);
+static void change_add(ChangeReader *reader, Oid relid, Oid parent,
+					   bool children);
+static void change_read_relation(ChangeReader *reader,
+								 const ChangeRelation *relation);
 static void change_read_children(ChangeReader *reader, Oid relid);
-static void change_read_table(ChangeReader *reader, Oid relid,
-							  TransactionId inherits_xmin);
-static uint64 change_refresh_version(Oid relid);
+static void change_read_table(ChangeReader *reader, Oid relid);
+static void change_check_table(ChangeReader *reader, Form_pg_class class);
+static void change_check_namespace(ChangeReader *reader, Form_pg_class class);
+static void change_check_triggers(ChangeReader *reader, Form_pg_class class);
+static const char *change_name(Oid relid);
 static void change_append(ChangeReader *reader, const void *data, int size);
-static void change_fail(ChangeReader *reader, const char *reason);
 
 /*
  * Read the mark of a materialized view: all that a refresh that starts after
  * this sees, and maybe less.
  *
- * Returns NULL with the mark; or else the reason why there is none, and the
- * view must be taken for changed.  The epoch is left to the caller.  Needs a
+ * Returns NULL; or else the reason why there is no mark, and the view must be
+ * taken for changed.  A reason may be allocated in the current memory context.
+ * An ERROR is a reason, too, unless the command was cancelled.  Needs a
  * transaction and a snapshot for catalogs; takes no lock on any table.
  */
 const char *
 change_read_mark(Oid relid, ChangeMark *mark)
 {
-	ChangeReader reader = {0};
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	MemoryContext context = AllocSetContextCreate(caller,
+												  "bigbrotr_refresher mark",
+												  ALLOCSET_DEFAULT_SIZES);
+	const char *volatile reason = NULL;
 
 	memset(mark, 0, sizeof(ChangeMark));
-	if (!HeapTupleIsValid(tuple) ||
-		((Form_pg_class) GETSTRUCT(tuple))->relkind != RELKIND_MATVIEW)
-		reader.reason = "it is not a materialized view";
-	else if (!((Form_pg_class) GETSTRUCT(tuple))->relispopulated)
-		reader.reason = "it is not populated";
-	if (HeapTupleIsValid(tuple))
-		ReleaseSysCache(tuple);
-	if (reader.reason != NULL)
-		return reader.reason;
-
-	initStringInfo(&reader.data);
-	change_read_server(&reader);
-	change_read_query(&reader, relid);
-	mark->reads[0] = hash_bytes_extended((unsigned char *) reader.data.data,
-										 reader.data.len,
-										 UINT64CONST(0x6d61726b2d31));
-	mark->reads[1] = hash_bytes_extended((unsigned char *) reader.data.data,
-										 reader.data.len,
-										 UINT64CONST(0x6d61726b2d32));
-	mark->view = change_refresh_version(relid);
-	mark->known = reader.reason == NULL;
-	pfree(reader.data.data);
-	return reader.reason;
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		MemoryContextSwitchTo(context);
+		reason = change_read(relid, mark);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		reason = change_catch(caller, owner);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	if (reason != NULL)
+		reason = pstrdup(reason);
+	MemoryContextDelete(context);
+	mark->known = reason == NULL;
+	return reason;
 }
 
 /*
- * In the transaction of a refresh, after it: the mark that was read before it
- * is now that of the refreshed view.
+ * Make a reason of an ERROR, and end the subtransaction.
+ */
+static const char *
+change_catch(MemoryContext caller, ResourceOwner owner)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(caller);
+	error = CopyErrorData();
+	FlushErrorState();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	return psprintf("its query could not be looked at: %s",
+					error->message ? error->message : "unknown error");
+}
+
+/*
+ * Let the mark, which was read before the refresh, also say what the view is
+ * after it.  To be called in the transaction of the refresh, when that is
+ * done.
+ *
+ * If the view was not refreshed at all, or not under the settings of the mark,
+ * the mark is unknown from now on.
  */
 void
 change_mark_settle(ChangeMark *mark, Oid relid)
 {
-	uint64		now = change_refresh_version(relid);
+	uint64		view;
+	uint64		settings;
 
-	/* Its function may have returned without a refresh. */
-	if (now == mark->view)
+	if (hook_refreshed_as(relid, &view, &settings) &&
+		settings == mark->settings)
+		mark->view = view;
+	else
 		mark->known = false;
-	mark->view = now;
 }
 
 /*
- * Are both known, and the same?
+ * Do both marks say the same?  An unknown one says nothing.
  */
 bool
 change_mark_equal(const ChangeMark *a, const ChangeMark *b)
 {
-	return a->known && b->known && a->reads[0] == b->reads[0] &&
-		a->reads[1] == b->reads[1] && a->view == b->view &&
+	return a->known && b->known &&
+		a->reads[0] == b->reads[0] && a->reads[1] == b->reads[1] &&
+		a->settings == b->settings && a->view == b->view &&
 		a->epoch == b->epoch;
 }
 
 /*
- * The mark as the history keeps it, in the current memory context; NULL if it
- * is not known.
+ * The mark as a text, in the current memory context; NULL if it is unknown.
  */
 char *
 change_mark_to_text(const ChangeMark *mark)
 {
 	if (!mark->known)
 		return NULL;
-	return psprintf("%d:%016llx%016llx:%016llx:%llx", CHANGE_MARK_VERSION,
+	return psprintf(CHANGE_MARK_FORMAT, CHANGE_MARK_VERSION,
 					(unsigned long long) mark->reads[0],
 					(unsigned long long) mark->reads[1],
+					(unsigned long long) mark->settings,
 					(unsigned long long) mark->view,
 					(unsigned long long) mark->epoch);
 }
 
 /*
- * Read it back.  What is not a mark of this version is not known.
+ * The mark of a text; unknown if that is NULL, of another version, or not what
+ * change_mark_to_text() writes.
  */
 void
 change_mark_from_text(const char *text, ChangeMark *mark)
 {
-	unsigned long long reads[2];
-	unsigned long long view;
-	unsigned long long epoch;
+	unsigned long long numbers[5];
 	int			version;
+	char	   *again;
 
 	memset(mark, 0, sizeof(ChangeMark));
-	if (sscanf(text, "%d:%16llx%16llx:%16llx:%llx", &version, &reads[0],
-			   &reads[1], &view, &epoch) != 5 ||
-		version != CHANGE_MARK_VERSION)
+	if (text == NULL ||
+		sscanf(text, CHANGE_MARK_SCAN, &version, &numbers[0], &numbers[1],
+			   &numbers[2], &numbers[3], &numbers[4]) != 6)
 		return;
+	mark->reads[0] = numbers[0];
+	mark->reads[1] = numbers[1];
+	mark->settings = numbers[2];
+	mark->view = numbers[3];
+	mark->epoch = numbers[4];
 	mark->known = true;
-	mark->reads[0] = reads[0];
-	mark->reads[1] = reads[1];
-	mark->view = view;
-	mark->epoch = epoch;
+
+	/* This looks at the version, too. */
+	again = change_mark_to_text(mark);
+	mark->known = strcmp(text, again) == 0;
+	pfree(again);
+}
+
+/*
+ * The mark, or why there is none.
+ */
+static const char *
+change_read(Oid relid, ChangeMark *mark)
+{
+	const char *reason = change_check_view(relid);
+	MemoryContext query_context;
+	MemoryContext caller;
+	ChangeReader reader;
+	HASHCTL		control;
+
+	if (reason != NULL)
+		return reason;
+
+	query_context = AllocSetContextCreate(CurrentMemoryContext,
+										  "bigbrotr_refresher query",
+										  ALLOCSET_DEFAULT_SIZES);
+	memset(&reader, 0, sizeof(reader));
+	query_init_facts(&reader.facts);
+	initStringInfo(&reader.data);
+	control.keysize = control.entrysize = sizeof(ChangeRelation);
+	control.hcxt = CurrentMemoryContext;
+	reader.known = hash_create("bigbrotr_refresher relations", 64, &control,
+							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+
+	/* The view's row is read first, like everything before the refresh. */
+	mark->view = state_view(relid);
+	mark->settings = state_settings();
+	change_read_server(&reader);
+	change_read_query(&reader, relid);
+
+	/* The list grows as relations are read. */
+	for (int i = 0; i < list_length(reader.relations) &&
+		 reader.facts.reason == NULL; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		caller = MemoryContextSwitchTo(query_context);
+		change_read_relation(&reader, list_nth(reader.relations, i));
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(query_context);
+	}
+	change_hash(&reader, mark);
+	return reader.facts.reason;
+}
+
+/*
+ * Is this a view that can have a mark?  Returns NULL, or why not.
+ */
+static const char *
+change_check_view(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	const char *reason = NULL;
+
+	if (!HeapTupleIsValid(tuple) ||
+		((Form_pg_class) GETSTRUCT(tuple))->relkind != RELKIND_MATVIEW)
+		reason = "it is not a materialized view";
+	else if (!((Form_pg_class) GETSTRUCT(tuple))->relispopulated)
+		reason = "it is not populated";
+	else if (RecoveryInProgress())
+		reason = "the server is in recovery";
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return reason;
+}
+
+/*
+ * Hash everything that was read.
+ */
+static void
+change_hash(ChangeReader *reader, ChangeMark *mark)
+{
+	StringInfo	versions = &reader->facts.versions;
+
+	change_append(reader, versions->data, versions->len);
+	mark->reads[0] =
+		hash_bytes_extended((unsigned char *) reader->data.data,
+							reader->data.len, UINT64CONST(0x6d61726b2d31));
+	mark->reads[1] =
+		hash_bytes_extended((unsigned char *) reader->data.data,
+							reader->data.len, UINT64CONST(0x6d61726b2d32));
 }
 
 /*
@@ -207,7 +358,8 @@ change_mark_from_text(const char *text, ChangeMark *mark)
  * A reset of a table or of the database leaves its time in the database's
  * entry.  After a crash, all is reset, and the time is left with the
  * background writer's counters.  A server that was promoted has a timeline of
- * its own.
+ * its own.  When the server is started, the files that describe time zones and
+ * locales may have been replaced.
  */
 static void
 change_read_server(ChangeReader *reader)
@@ -215,19 +367,15 @@ change_read_server(ChangeReader *reader)
 	PgStat_StatDBEntry *database;
 	TimestampTz reset = 0;
 	TimeLineID	timeline;
-	int			version = CHANGE_MARK_VERSION;
 
-	if (RecoveryInProgress())
-	{
-		change_fail(reader, "the server is in recovery");
-		return;
-	}
 	if (!pgstat_track_counts)
-		change_fail(reader, "track_counts is off");
+		query_fail(&reader->facts, "track_counts is off");
+	change_read_counting(reader, InvalidOid);
+	change_read_counting(reader, MyDatabaseId);
 
 	pgstat_clear_snapshot();
-	change_append(reader, &version, sizeof(version));
 	change_append(reader, &MyDatabaseId, sizeof(MyDatabaseId));
+	change_append(reader, &PgStartTime, sizeof(PgStartTime));
 	timeline = GetWALInsertionTimeLine();
 	change_append(reader, &timeline, sizeof(timeline));
 	database = pgstat_fetch_stat_dbentry(MyDatabaseId);
@@ -239,26 +387,86 @@ change_read_server(ChangeReader *reader)
 }
 
 /*
+ * Does any role have track_counts set to off, in this database or (without
+ * one) in all of them?  Then what its sessions change is not counted.
+ */
+static void
+change_read_counting(ChangeReader *reader, Oid database)
+{
+	Relation	catalog = table_open(DbRoleSettingRelationId,
+									 AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_db_role_setting_setdatabase,
+				BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(database));
+	scan = systable_beginscan(catalog, DbRoleSettingDatidRolidIndexId, true,
+							  NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Oid			role = ((Form_pg_db_role_setting) GETSTRUCT(tuple))->setrole;
+		bool		isnull;
+		Datum		settings = heap_getattr(tuple,
+											Anum_pg_db_role_setting_setconfig,
+											RelationGetDescr(catalog),
+											&isnull);
+
+		if (isnull || !change_sets_counts_off(settings))
+			continue;
+		if (OidIsValid(role))
+			query_fail(&reader->facts, "track_counts is off for role %s",
+					   quote_identifier(GetUserNameFromId(role, false)));
+		else
+			query_fail(&reader->facts, "track_counts is off for the database");
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+}
+
+/*
+ * Is track_counts off in an array of settings?
+ */
+static bool
+change_sets_counts_off(Datum settings)
+{
+	static const char name[] = "track_counts=";
+	Datum	   *elements;
+	bool	   *nulls;
+	int			nelements;
+	bool		off = false;
+
+	deconstruct_array(DatumGetArrayTypeP(settings), TEXTOID, -1, false,
+					  TYPALIGN_INT, &elements, &nulls, &nelements);
+	for (int i = 0; i < nelements; i++)
+	{
+		const char *setting = nulls[i] ? "" : TextDatumGetCString(elements[i]);
+		bool		value;
+
+		if (pg_strncasecmp(setting, name, strlen(name)) == 0)
+			off = !parse_bool(setting + strlen(name), &value) || !value;
+	}
+	return off;
+}
+
+/*
  * Read the query of a view, which is the action of its rule.
  */
 static void
 change_read_query(ChangeReader *reader, Oid view)
 {
-	Oid			caller = reader->view;
-	HeapTuple	rule;
+	HeapTuple	rule = SearchSysCache2(RULERELNAME, ObjectIdGetDatum(view),
+									   PointerGetDatum(ViewSelectRuleName));
 	Datum		action;
 	bool		isnull;
 	char	   *string;
 	uint64		hash;
 	TransactionId xmin;
+	ListCell   *cell;
 
-	check_stack_depth();
-	CHECK_FOR_INTERRUPTS();
-	rule = SearchSysCache2(RULERELNAME, ObjectIdGetDatum(view),
-						   PointerGetDatum(ViewSelectRuleName));
 	if (!HeapTupleIsValid(rule))
 	{
-		change_fail(reader, "a view below it was dropped");
+		query_fail(&reader->facts, "a view below it was dropped");
 		return;
 	}
 	action = SysCacheGetAttr(RULERELNAME, rule, Anum_pg_rewrite_ev_action,
@@ -273,218 +481,120 @@ change_read_query(ChangeReader *reader, Oid view)
 	change_append(reader, &hash, sizeof(hash));
 	change_append(reader, &xmin, sizeof(xmin));
 
-	reader->view = view;
-	(void) change_walk(stringToNode(string), reader);
-	reader->view = caller;
-	pfree(string);
-}
-
-/*
- * Look for relations, and for what rules a mark out.  Returns true to end the
- * walk.
- */
-static bool
-change_walk(Node *node, ChangeReader *reader)
-{
-	if (node == NULL || reader->reason != NULL)
-		return reader->reason != NULL;
-
-	if (IsA(node, Query))
+	foreach(cell, castNode(List, stringToNode(string)))
+		query_read(&reader->facts, lfirst_node(Query, cell), view);
+	foreach(cell, reader->facts.relations)
 	{
-		Query	   *query = (Query *) node;
-		ListCell   *cell;
+		RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
 
-		if (contain_mutable_functions(node))
-		{
-			change_fail(reader, "a function in its query is not immutable");
-			return true;
-		}
-		foreach(cell, query->rtable)
-			change_read_entry(reader, lfirst_node(RangeTblEntry, cell));
-		return query_tree_walker(query, change_walk, reader,
-								 QTW_EXAMINE_SORTGROUP);
+		change_add(reader, entry->relid, InvalidOid, entry->inh);
 	}
-	change_check_node(reader, node);
-	return expression_tree_walker(node, change_walk, reader);
+	reader->facts.relations = NIL;
 }
 
 /*
- * Does this node of an expression rule a mark out?
+ * Have a relation read, unless it is already known that it is.
  */
 static void
-change_check_node(ChangeReader *reader, Node *node)
+change_add(ChangeReader *reader, Oid relid, Oid parent, bool children)
 {
-	ListCell   *cell;
+	MemoryContext caller;
+	ChangeRelation relation;
+	bool		found;
 
-	if (check_functions_in_node(node, change_is_foreign, NULL))
-		change_fail(reader, "a function in its query is not the server's own");
-	if (compat_depends_on_settings(node))
-		change_fail(reader, "its query has an XML or JSON expression that depends on settings");
-
-	switch (nodeTag(node))
-	{
-		case T_CoerceToDomain:
-			change_fail(reader, "its query converts to a domain");
-			break;
-		case T_Var:
-			if (((Var *) node)->varattno == 0)
-				change_fail(reader, "its query refers to a whole row");
-			else if (((Var *) node)->varattno < 0 &&
-					 ((Var *) node)->varattno != TableOidAttributeNumber)
-				change_fail(reader, "its query refers to a system column");
-			change_check_type(reader, ((Var *) node)->vartype);
-			break;
-		case T_Const:
-			change_check_type(reader, ((Const *) node)->consttype);
-			break;
-		case T_FuncExpr:
-			change_check_type(reader, ((FuncExpr *) node)->funcresulttype);
-			break;
-		case T_RelabelType:
-			change_check_type(reader, ((RelabelType *) node)->resulttype);
-			break;
-		case T_CoerceViaIO:
-			change_check_type(reader, ((CoerceViaIO *) node)->resulttype);
-			break;
-		case T_SortGroupClause:
-			change_check_sort(reader, node);
-			break;
-		case T_SetOperationStmt:
-			foreach(cell, ((SetOperationStmt *) node)->groupClauses)
-				change_check_sort(reader, lfirst(cell));
-			break;
-		default:
-			break;
-	}
-}
-
-/*
- * Is this a function that the server did not come with?
- */
-static bool
-change_is_foreign(Oid funcid, void *context)
-{
-	return funcid >= FirstNormalObjectId;
-}
-
-/*
- * Rows are sorted and grouped by operators, too.
- */
-static void
-change_check_sort(ChangeReader *reader, Node *node)
-{
-	SortGroupClause *clause = castNode(SortGroupClause, node);
-
-	if (clause->eqop >= FirstNormalObjectId ||
-		clause->sortop >= FirstNormalObjectId)
-		change_fail(reader, "an operator in its query is not the server's own");
-}
-
-/*
- * What a text search configuration does can be altered.
- */
-static void
-change_check_type(ChangeReader *reader, Oid type)
-{
-	if (type == REGCONFIGOID || type == REGDICTIONARYOID)
-		change_fail(reader, "its query uses a text search configuration");
-}
-
-/*
- * Read an entry of a query's range table.  (Subqueries, functions and the like
- * are walked elsewhere.)
- */
-static void
-change_read_entry(ChangeReader *reader, RangeTblEntry *entry)
-{
-	char		relkind;
-
-	if (!compat_range_table_is_known(entry->rtekind))
-		change_fail(reader, "its query reads what is not known to be unchanged");
-
-	/* The rule's own relation stands there as OLD and NEW. */
-	if (entry->rtekind != RTE_RELATION || entry->relid == reader->view ||
-		reader->reason != NULL)
+	/* The key may have padding. */
+	memset(&relation, 0, sizeof(relation));
+	relation.relid = relid;
+	relation.parent = parent;
+	relation.children = children;
+	(void) hash_search(reader->known, &relation, HASH_ENTER, &found);
+	if (found)
 		return;
-	if (entry->tablesample != NULL)
+
+	if (list_length(reader->relations) >= CHANGE_MAX_RELATIONS)
 	{
-		change_fail(reader, "its query has TABLESAMPLE");
+		query_fail(&reader->facts, "it reads more than %d relations",
+				   CHANGE_MAX_RELATIONS);
 		return;
 	}
-	if (entry->relid < FirstNormalObjectId)
+	caller = MemoryContextSwitchTo(reader->facts.context);
+	reader->relations =
+		lappend(reader->relations,
+				memcpy(palloc(sizeof(relation)), &relation,
+					   sizeof(relation)));
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Read a relation; what it reads in turn is added to the list.
+ */
+static void
+change_read_relation(ChangeReader *reader, const ChangeRelation *relation)
+{
+	Oid			relid = relation->relid;
+
+	if (relid < FirstNormalObjectId)
 	{
-		change_fail(reader, "its query reads a system catalog");
+		query_fail(&reader->facts, "its query reads a system catalog");
 		return;
 	}
-
-	relkind = get_rel_relkind(entry->relid);
-	switch (relkind)
+	switch (get_rel_relkind(relid))
 	{
 		case RELKIND_RELATION:
 		case RELKIND_PARTITIONED_TABLE:
 		case RELKIND_MATVIEW:
-			change_read_tables(reader, entry->relid, entry->inh);
+			change_read_table(reader, relid);
+			if (!OidIsValid(relation->parent) &&
+				compat_has_virtual_columns(relid))
+				query_fail(&reader->facts, "table %s has virtual generated columns", change_name(relid));
+			if (relation->children && has_subclass(relid))
+				change_read_children(reader, relid);
 			break;
 		case RELKIND_VIEW:
-			if (list_member_oid(reader->views, entry->relid))
-				break;
-			reader->views = lappend_oid(reader->views, entry->relid);
-			change_read_query(reader, entry->relid);
+			change_read_query(reader, relid);
 			break;
 		case RELKIND_FOREIGN_TABLE:
-			change_fail(reader, "its query reads a foreign table");
+			query_fail(&reader->facts, "%s is a foreign table", change_name(relid));
+			break;
+		case '\0':
+			query_fail(&reader->facts, "a table below it was dropped");
 			break;
 		default:
-			change_fail(reader, "its query reads what has no counters");
+			query_fail(&reader->facts, "%s has no counters", change_name(relid));
 	}
 }
 
 /*
- * Read a table, and its partitions and other children if they are read too.
- */
-static void
-change_read_tables(ChangeReader *reader, Oid relid, bool children)
-{
-	if (compat_has_virtual_columns(relid))
-		change_fail(reader, "its query reads a table with virtual generated columns");
-	change_read_table(reader, relid, InvalidTransactionId);
-	if (children && has_subclass(relid))
-		change_read_children(reader, relid);
-}
-
-/*
- * Read the children of a table, and theirs.
+ * Add the children of a table to what is read.
  */
 static void
 change_read_children(ChangeReader *reader, Oid relid)
 {
-	Relation	catalog;
+	Relation	catalog = table_open(InheritsRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	check_stack_depth();
-	catalog = table_open(InheritsRelationId, AccessShareLock);
 	ScanKeyInit(&key, Anum_pg_inherits_inhparent, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(relid));
 	scan = systable_beginscan(catalog, InheritsParentIndexId, true, NULL,
 							  1, &key);
-	while (reader->reason == NULL &&
+	while (reader->facts.reason == NULL &&
 		   HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Oid			child = ((Form_pg_inherits) GETSTRUCT(tuple))->inhrelid;
+		TransactionId xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
 
-		change_read_table(reader, child,
-						  HeapTupleHeaderGetRawXmin(tuple->t_data));
-		if (has_subclass(child))
-			change_read_children(reader, child);
+		change_append(reader, &child, sizeof(child));
+		change_append(reader, &xmin, sizeof(xmin));
+		change_add(reader, child, relid, true);
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 }
 
 static void
-change_read_table(ChangeReader *reader, Oid relid, TransactionId inherits_xmin)
+change_read_table(ChangeReader *reader, Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	PgStat_StatTabEntry *counters;
@@ -493,26 +603,18 @@ change_read_table(ChangeReader *reader, Oid relid, TransactionId inherits_xmin)
 
 	if (!HeapTupleIsValid(tuple))
 	{
-		change_fail(reader, "a table below it was dropped");
+		query_fail(&reader->facts, "a table below it was dropped");
 		return;
 	}
 	class = (Form_pg_class) GETSTRUCT(tuple);
 	memset(&table, 0, sizeof(table));
 	table.relid = relid;
 	table.relfilenode = class->relfilenode;
-	table.inherits_xmin = inherits_xmin;
 
 	/* A refresh writes the row of a materialized view, changed or not. */
 	if (class->relkind != RELKIND_MATVIEW)
 		table.class_xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
-
-	if (class->relrowsecurity)
-		change_fail(reader, "its query reads a table with row security");
-	else if (class->relkind == RELKIND_FOREIGN_TABLE)
-		change_fail(reader, "its query reads a foreign table");
-	else if (class->relkind != RELKIND_PARTITIONED_TABLE &&
-			 class->relam != HEAP_TABLE_AM_OID)
-		change_fail(reader, "its query reads a table of another access method");
+	change_check_table(reader, class);
 	ReleaseSysCache(tuple);
 
 	counters = pgstat_fetch_stat_tabentry(relid);
@@ -526,37 +628,89 @@ change_read_table(ChangeReader *reader, Oid relid, TransactionId inherits_xmin)
 }
 
 /*
- * A number that changes with each refresh of a materialized view that is done
- * in earnest: REFRESH always writes the view's row in pg_class.
+ * Do the counters of a table count all that is read from it?
  */
-static uint64
-change_refresh_version(Oid relid)
+static void
+change_check_table(ChangeReader *reader, Form_pg_class class)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	uint64		version = 0;
-
-	if (HeapTupleIsValid(tuple))
+	if (class->relrowsecurity)
+		query_fail(&reader->facts, "table %s has row security", change_name(class->oid));
+	else if (class->relkind != RELKIND_PARTITIONED_TABLE &&
+			 class->relam != HEAP_TABLE_AM_OID)
+		query_fail(&reader->facts, "table %s has another access method than heap", change_name(class->oid));
+	else
 	{
-		version = ((uint64) HeapTupleHeaderGetRawXmin(tuple->t_data)) << 32 |
-			((ItemPointerGetBlockNumber(&tuple->t_self) & 0xFFFF) << 16) |
-			ItemPointerGetOffsetNumber(&tuple->t_self);
-		ReleaseSysCache(tuple);
+		change_check_namespace(reader, class);
+		change_check_triggers(reader, class);
 	}
-	return version;
+}
+
+/*
+ * An extension that has a schema for tables manages their rows itself:
+ * TimescaleDB's chunks may be compressed, for example.
+ */
+static void
+change_check_namespace(ChangeReader *reader, Form_pg_class class)
+{
+	if (class->relnamespace != reader->namespace)
+	{
+		reader->namespace = class->relnamespace;
+		reader->extension_namespace =
+			OidIsValid(getExtensionOfObject(NamespaceRelationId,
+											class->relnamespace));
+	}
+	if (reader->extension_namespace)
+		query_fail(&reader->facts, "table %s lies in a schema that belongs to an extension", change_name(class->oid));
+}
+
+/*
+ * The server's own internal triggers are those of constraints.  Another one
+ * shows that an extension watches the table, and its rows may be kept
+ * elsewhere: all kinds of Citus' tables have one.
+ */
+static void
+change_check_triggers(ChangeReader *reader, Form_pg_class class)
+{
+	Relation	catalog;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (!class->relhastriggers)
+		return;
+	catalog = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(class->oid));
+	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL,
+							  1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		if (trigger->tgisinternal &&
+			trigger->tgfoid >= FirstUnpinnedObjectId)
+			query_fail(&reader->facts, "the rows of table %s may be kept elsewhere: an extension has an internal trigger on it", change_name(class->oid));
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+}
+
+/*
+ * The full name of a relation, for a reason.
+ */
+static const char *
+change_name(Oid relid)
+{
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
+	char	   *name = get_rel_name(relid);
+
+	if (schema == NULL || name == NULL)
+		return "that was dropped";
+	return quote_qualified_identifier(schema, name);
 }
 
 static void
 change_append(ChangeReader *reader, const void *data, int size)
 {
 	appendBinaryStringInfo(&reader->data, data, size);
-}
-
-/*
- * There will be no mark; the first reason is the one that is told.
- */
-static void
-change_fail(ChangeReader *reader, const char *reason)
-{
-	if (reader->reason == NULL)
-		reader->reason = reason;
 }

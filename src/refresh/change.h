@@ -12,16 +12,13 @@
 
 #include "postgres_ext.h"
 
-/*
- * A fingerprint of everything that a view's query reads, and of the view
- * itself.  It has a fixed size and no pointers, for it may be in shared
- * memory.
- */
+/* A fingerprint; without pointers, for it may be in shared memory */
 typedef struct ChangeMark
 {
-	bool		known;			/* else the view must be taken for changed */
-	uint64		reads[2];		/* what the query reads */
-	uint64		view;			/* what the view was after its refresh */
+	bool		known;			/* if not, the rest means nothing */
+	uint64		reads[2];		/* everything that the view's query reads */
+	uint64		settings;		/* what its rows depend on beside that */
+	uint64		view;			/* the view itself: its row in pg_class */
 	uint64		epoch;			/* the caller's: changes were counted since */
 } ChangeMark;
 

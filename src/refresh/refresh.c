@@ -37,6 +37,7 @@
 
 #include "src/common/attempt.h"
 #include "src/common/elapsed.h"
+#include "src/refresh/hook.h"
 #include "src/refresh/refresh.h"
 
 /* The role that this process connected as */
@@ -133,6 +134,7 @@ refresh_view(const RefreshRequest *request, RefreshResult *result)
 	memset(result, 0, sizeof(RefreshResult));
 	now.request = request;
 	now.result = result;
+	hook_forget_refreshes();
 	refresh_set_limits(request);
 
 	result->started_at = GetCurrentTimestamp();

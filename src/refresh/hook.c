@@ -1,0 +1,300 @@
+/*-------------------------------------------------------------------------
+ *
+ * hook.c
+ *	  Which views has this process refreshed?
+ *
+ * A view's function may return without having refreshed it, and may write the
+ * view's row in pg_class in other ways.  So a hook notes each REFRESH
+ * MATERIALIZED VIEW of an attempt where it happens.
+ *
+ * A note belongs to the subtransaction that made it and goes with it if that
+ * is rolled back.  What a procedure has committed stays until the next
+ * attempt.  Only processes that make attempts take notes; in all other
+ * sessions the hook does nothing.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "nodes/parsenodes.h"
+#include "tcop/utility.h"
+#include "utils/memutils.h"
+
+#include "src/refresh/hook.h"
+#include "src/refresh/state.h"
+
+/* One REFRESH that succeeded */
+typedef struct HookNote
+{
+	Oid			relid;
+	SubTransactionId subid;		/* invalid: it was committed */
+	uint64		view;			/* its row in pg_class after that */
+	uint64		settings;		/* those that it worked under */
+	bool		current;		/* did it see all that was committed? */
+} HookNote;
+
+/* In the order in which the views were refreshed, in TopMemoryContext */
+static HookNote *hook_notes = NULL;
+static int	hook_nnotes = 0;
+static int	hook_size = 0;
+
+/* Does this process make attempts? */
+static bool hook_watching = false;
+
+static ProcessUtility_hook_type hook_previous = NULL;
+
+static void hook_utility(PlannedStmt *pstmt, const char *queryString,
+						 bool readOnlyTree, ProcessUtilityContext context,
+						 ParamListInfo params, QueryEnvironment *queryEnv,
+						 DestReceiver *dest, QueryCompletion *qc);
+static void hook_run(PlannedStmt *pstmt, const char *queryString,
+					 bool readOnlyTree, ProcessUtilityContext context,
+					 ParamListInfo params, QueryEnvironment *queryEnv,
+					 DestReceiver *dest, QueryCompletion *qc);
+static void hook_note(Oid relid, uint64 settings);
+static void hook_put(const HookNote *note);
+static const HookNote *hook_find(Oid relid);
+static void hook_move(SubTransactionId from, SubTransactionId to);
+static void hook_drop(SubTransactionId subid);
+static void hook_end_transaction(XactEvent event, void *arg);
+static void hook_end_subtransaction(SubXactEvent event,
+									SubTransactionId subid,
+									SubTransactionId parent, void *arg);
+
+/*
+ * Watch utility commands; in the postmaster, when the library is loaded.
+ */
+void
+hook_install(void)
+{
+	hook_previous = ProcessUtility_hook;
+	ProcessUtility_hook = hook_utility;
+}
+
+/*
+ * Forget what was refreshed so far, at the start of an attempt, and take notes
+ * from now on.
+ */
+void
+hook_forget_refreshes(void)
+{
+	if (!hook_watching)
+	{
+		RegisterXactCallback(hook_end_transaction, NULL);
+		RegisterSubXactCallback(hook_end_subtransaction, NULL);
+		hook_watching = true;
+	}
+	hook_nnotes = 0;
+}
+
+/*
+ * Has this attempt refreshed the view?
+ */
+bool
+hook_has_refreshed(Oid relid)
+{
+	return hook_find(relid) != NULL;
+}
+
+/*
+ * What the last REFRESH of the view in this attempt has left: the view's row
+ * in pg_class, as state_view() has it, and the settings that it worked under.
+ *
+ * Returns false if there was none, or if it may have missed rows that had been
+ * committed before the attempt.  To be called in the attempt's transaction.
+ */
+bool
+hook_refreshed_as(Oid relid, uint64 *view, uint64 *settings)
+{
+	const HookNote *note = hook_find(relid);
+
+	if (note == NULL || !note->current)
+		return false;
+
+	/*
+	 * In the transaction of the REFRESH, the view is still locked, and all
+	 * that was written to its row since was written by this transaction.
+	 * After a commit, others may have refreshed it.
+	 */
+	*view = note->subid == InvalidSubTransactionId ?
+		note->view : state_view(relid);
+	*settings = note->settings;
+	return true;
+}
+
+static void
+hook_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+			 ProcessUtilityContext context, ParamListInfo params,
+			 QueryEnvironment *queryEnv, DestReceiver *dest,
+			 QueryCompletion *qc)
+{
+	RefreshMatViewStmt *refresh = NULL;
+	Oid			relid = InvalidOid;
+	uint64		settings = 0;
+
+	if (hook_watching && IsA(pstmt->utilityStmt, RefreshMatViewStmt))
+		refresh = (RefreshMatViewStmt *) pstmt->utilityStmt;
+	if (refresh != NULL && !refresh->skipData)
+	{
+		relid = RangeVarGetRelid(refresh->relation, NoLock, true);
+		settings = state_settings();
+	}
+
+	hook_run(pstmt, queryString, readOnlyTree, context, params, queryEnv,
+			 dest, qc);
+
+	/*
+	 * The view is locked now.  If its name meant something else before, we
+	 * cannot be sure what was refreshed.
+	 */
+	if (OidIsValid(relid) &&
+		RangeVarGetRelid(refresh->relation, NoLock, true) == relid)
+	{
+		CommandCounterIncrement();
+		hook_note(relid, settings);
+	}
+}
+
+/*
+ * Run a utility command as if we were not there.
+ */
+static void
+hook_run(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+		 ProcessUtilityContext context, ParamListInfo params,
+		 QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	if (hook_previous != NULL)
+		hook_previous(pstmt, queryString, readOnlyTree, context, params,
+					  queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+}
+
+/*
+ * Note a REFRESH that has just succeeded.
+ *
+ * The snapshot of a repeatable read transaction may be an imported one, and
+ * older than the attempt.
+ */
+static void
+hook_note(Oid relid, uint64 settings)
+{
+	HookNote	note;
+
+	note.relid = relid;
+	note.subid = GetCurrentSubTransactionId();
+	note.view = state_view(relid);
+	note.settings = settings;
+	note.current = !IsolationUsesXactSnapshot();
+
+	if (hook_notes == NULL)
+	{
+		hook_size = 8;
+		hook_notes = MemoryContextAlloc(TopMemoryContext,
+										hook_size * sizeof(HookNote));
+	}
+	else if (hook_nnotes == hook_size)
+	{
+		hook_notes = repalloc(hook_notes, 2 * hook_size * sizeof(HookNote));
+		hook_size *= 2;
+	}
+	hook_put(&note);
+}
+
+/*
+ * Put a note at the end, where there must be room; it takes the place of an
+ * older one of the same view and subtransaction.
+ */
+static void
+hook_put(const HookNote *note)
+{
+	HookNote	new = *note;
+	int			kept = 0;
+
+	for (int i = 0; i < hook_nnotes; i++)
+	{
+		if (hook_notes[i].relid != new.relid ||
+			hook_notes[i].subid != new.subid)
+			hook_notes[kept++] = hook_notes[i];
+	}
+	hook_notes[kept++] = new;
+	hook_nnotes = kept;
+}
+
+/*
+ * The newest note of a view, or NULL.
+ */
+static const HookNote *
+hook_find(Oid relid)
+{
+	for (int i = hook_nnotes - 1; i >= 0; i--)
+	{
+		if (hook_notes[i].relid == relid)
+			return &hook_notes[i];
+	}
+	return NULL;
+}
+
+/*
+ * Give the notes of a subtransaction to another one.  Allocates nothing.
+ */
+static void
+hook_move(SubTransactionId from, SubTransactionId to)
+{
+	int			nnotes = hook_nnotes;
+
+	hook_nnotes = 0;
+	for (int i = 0; i < nnotes; i++)
+	{
+		HookNote	note = hook_notes[i];
+
+		if (note.subid == from)
+			note.subid = to;
+		hook_put(&note);
+	}
+}
+
+/*
+ * Drop the notes of a subtransaction; without one, all that were not
+ * committed.
+ */
+static void
+hook_drop(SubTransactionId subid)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < hook_nnotes; i++)
+	{
+		bool		dropped = subid == InvalidSubTransactionId ?
+			hook_notes[i].subid != InvalidSubTransactionId :
+			hook_notes[i].subid == subid;
+
+		if (!dropped)
+			hook_notes[kept++] = hook_notes[i];
+	}
+	hook_nnotes = kept;
+}
+
+static void
+hook_end_transaction(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT)
+		hook_move(TopSubTransactionId, InvalidSubTransactionId);
+	else if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		hook_drop(InvalidSubTransactionId);
+}
+
+static void
+hook_end_subtransaction(SubXactEvent event, SubTransactionId subid,
+						SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		hook_move(subid, parent);
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		hook_drop(subid);
+}

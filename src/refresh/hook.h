@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * hook.h
+ *	  Which views has this process refreshed?
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef HOOK_H
+#define HOOK_H
+
+#include "postgres_ext.h"
+
+extern void hook_install(void);
+extern void hook_forget_refreshes(void);
+extern bool hook_has_refreshed(Oid relid);
+extern bool hook_refreshed_as(Oid relid, uint64 *view, uint64 *settings);
+
+#endif							/* HOOK_H */
