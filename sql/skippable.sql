@@ -22,6 +22,13 @@ CREATE TABLE child () INHERITS (parent);
 CREATE TABLE grandchild () INHERITS (child);
 CREATE TYPE mood AS ENUM ('sad', 'happy');
 CREATE TABLE moods (m mood, ms mood[]);
+CREATE TYPE own_row AS (x int, y int);
+CREATE TYPE own_range AS RANGE (subtype = int);
+CREATE DOMAIN own_plain_domain AS int;
+CREATE TABLE typed (id int, r own_row, rs own_row[], d own_plain_domain,
+	g own_range, p point, k regclass, f float8, b bytea);
+INSERT INTO typed VALUES (1, (1, 1), '{}', 1, '[1,2)', '(1,1)', 'plain', 1.5, '\x41');
+CREATE COLLATION own_collation (locale = 'C');
 
 --
 -- What can be skipped
@@ -86,9 +93,22 @@ CREATE MATERIALIZED VIEW of_matviews AS SELECT id FROM of_views JOIN columns USI
 CREATE MATERIALIZED VIEW by_function AS SELECT id FROM plain;
 CREATE FUNCTION by_function_refresh() RETURNS void
 	LANGUAGE sql AS 'REFRESH MATERIALIZED VIEW yes.by_function';
--- A user's operator that is the server's own function
-CREATE OPERATOR public.<+> (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl);
-CREATE MATERIALIZED VIEW own_name AS SELECT id <+> 1 AS x FROM plain;
+CREATE MATERIALIZED VIEW collated AS
+	SELECT a COLLATE own_collation AS a FROM plain ORDER BY a COLLATE own_collation;
+CREATE MATERIALIZED VIEW columns_unread AS
+	SELECT t.id FROM typed AS t JOIN plain AS p ON p.id = t.id;
+CREATE MATERIALIZED VIEW join_using AS SELECT id FROM plain FULL JOIN other USING (id);
+CREATE MATERIALIZED VIEW record_fields AS
+	SELECT (jsonb_each(j)).key, (jsonb_each(j)).value FROM plain;
+CREATE MATERIALIZED VIEW records AS
+	SELECT count(DISTINCT (id, a)), max(a) FILTER (WHERE ROW(id, a) = ROW(1, 'a')) FROM plain;
+CREATE MATERIALIZED VIEW search_and_cycle AS
+	WITH RECURSIVE c (n) AS (
+		SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 3
+	) SEARCH DEPTH FIRST BY n SET o CYCLE n SET is_cycle USING path
+	SELECT n FROM c ORDER BY o;
+CREATE MATERIALIZED VIEW texts AS SELECT f::text, b::text FROM typed;
+CREATE MATERIALIZED VIEW xmls AS SELECT xmlcomment(a) AS x FROM plain;
 RESET search_path;
 
 --
@@ -116,6 +136,33 @@ CREATE FUNCTION own_compare(int, int) RETURNS int IMMUTABLE
 CREATE OPERATOR <# (LEFTARG = int, RIGHTARG = int, FUNCTION = own_less);
 CREATE OPERATOR CLASS own_ops FOR TYPE int USING btree AS
 	OPERATOR 1 <#, OPERATOR 3 =, FUNCTION 1 own_compare(int, int);
+CREATE OPERATOR public.<+> (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl);
+CREATE FUNCTION own_point_equal(point, point) RETURNS boolean IMMUTABLE
+	LANGUAGE sql AS 'SELECT $1 ~= $2';
+CREATE FUNCTION own_point_hash(point) RETURNS int IMMUTABLE
+	LANGUAGE sql AS 'SELECT 1';
+CREATE OPERATOR #=# (LEFTARG = point, RIGHTARG = point, FUNCTION = own_point_equal);
+CREATE OPERATOR CLASS own_point_ops DEFAULT FOR TYPE point USING hash AS
+	OPERATOR 1 #=#, FUNCTION 1 own_point_hash(point);
+CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+CREATE TABLE watched (id int);
+CREATE TABLE kept_parent (id int);
+CREATE TABLE kept_child () INHERITS (kept_parent);
+CREATE TABLE triggered (id int);
+CREATE TRIGGER watch BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION watch();
+CREATE TRIGGER watch BEFORE INSERT ON kept_child FOR EACH ROW EXECUTE FUNCTION watch();
+CREATE TRIGGER watch BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION watch();
+-- An extension that keeps rows elsewhere makes such triggers.
+SET allow_system_table_mods = on;
+UPDATE pg_trigger SET tgisinternal = true
+	WHERE tgrelid IN ('watched'::regclass, 'kept_child'::regclass);
+RESET allow_system_table_mods;
+CREATE MATERIALIZED VIEW yes.of_triggered AS SELECT id FROM triggered;
+CREATE SCHEMA extended;
+CREATE TABLE extended.chunk (id int);
+CREATE TABLE chunked (id int) PARTITION BY LIST (id);
+CREATE TABLE extended.chunk_1 PARTITION OF chunked DEFAULT;
+ALTER EXTENSION bigbrotr_refresher ADD SCHEMA extended;
 CREATE ACCESS METHOD own_heap TYPE TABLE HANDLER heap_tableam_handler;
 CREATE TABLE elsewhere (id int) USING own_heap;
 CREATE TABLE foreign_parent (id int);
@@ -149,6 +196,20 @@ CREATE MATERIALIZED VIEW operator_order_aggregate AS
 CREATE MATERIALIZED VIEW operator_order_window AS
 	SELECT row_number() OVER (ORDER BY id USING <#) FROM plain;
 CREATE MATERIALIZED VIEW domain AS SELECT id::own_domain FROM plain;
+CREATE MATERIALIZED VIEW own_name AS SELECT id <+> 1 AS x FROM plain;
+CREATE MATERIALIZED VIEW type_domain AS SELECT d FROM typed;
+CREATE MATERIALIZED VIEW type_row AS SELECT count(DISTINCT r) FROM typed;
+CREATE MATERIALIZED VIEW type_row_array AS SELECT rs FROM typed;
+CREATE MATERIALIZED VIEW type_row_field AS SELECT (r).x FROM typed;
+CREATE MATERIALIZED VIEW type_range AS SELECT upper(g) FROM typed;
+CREATE MATERIALIZED VIEW type_comparison AS SELECT p FROM typed;
+CREATE MATERIALIZED VIEW type_alias AS SELECT k FROM typed;
+CREATE MATERIALIZED VIEW lookup AS SELECT count(*) FROM ts_parse(3722::oid, 'a');
+CREATE MATERIALIZED VIEW locking AS SELECT id FROM plain FOR UPDATE SKIP LOCKED;
+CREATE MATERIALIZED VIEW elsewhere_trigger AS SELECT id FROM watched;
+CREATE MATERIALIZED VIEW elsewhere_child AS SELECT id FROM kept_parent;
+CREATE MATERIALIZED VIEW elsewhere_schema AS SELECT id FROM extended.chunk;
+CREATE MATERIALIZED VIEW elsewhere_partition AS SELECT id FROM chunked;
 CREATE MATERIALIZED VIEW row_whole AS SELECT count(p) FROM plain AS p;
 CREATE MATERIALIZED VIEW row_subquery AS
 	SELECT s IS NULL AS x FROM (SELECT id FROM plain) AS s;
@@ -206,9 +267,57 @@ SET track_counts = off;
 SELECT DISTINCT skippable, not_skippable_because FROM bigbrotr_refresher.plan()
 WHERE view LIKE 'yes.%' ORDER BY 2;
 RESET track_counts;
+CREATE ROLE regress_uncounted;
+ALTER ROLE regress_uncounted SET track_counts = 'OFF';
+SELECT DISTINCT skippable, not_skippable_because FROM bigbrotr_refresher.plan()
+WHERE view LIKE 'yes.%' ORDER BY 2;
+ALTER ROLE regress_uncounted SET track_counts = on;
+ALTER ROLE regress_uncounted IN DATABASE template1 SET track_counts = off;
+SELECT DISTINCT skippable, not_skippable_because FROM bigbrotr_refresher.plan()
+WHERE view LIKE 'yes.c%' ORDER BY 2;
+SELECT current_database() AS this \gset
+ALTER DATABASE :"this" SET track_counts = no;
+SELECT DISTINCT skippable, not_skippable_because FROM bigbrotr_refresher.plan()
+WHERE view LIKE 'yes.%' ORDER BY 2;
+ALTER DATABASE :"this" RESET track_counts;
+ALTER ROLE regress_uncounted IN DATABASE template1 RESET ALL;
+DROP ROLE regress_uncounted;
 
 SET client_min_messages = warning;
 DROP SCHEMA yes, no CASCADE;
+
+--
+-- Deep and wide queries are no danger to plan().
+--
+CREATE SCHEMA deep;
+CREATE VIEW deep.top AS SELECT 1 AS x;
+CREATE MATERIALIZED VIEW deep.of_views AS SELECT x FROM deep.top;
+CREATE MATERIALIZED VIEW deep.of_shallow AS SELECT 1 AS x;
+SELECT 'CREATE MATERIALIZED VIEW deep.nested AS SELECT ' || repeat('abs(', 1000) || '1'
+	|| repeat(')', 1000) || ' AS x' AS nested \gset
+:nested;
+DO $$
+BEGIN
+	CREATE VIEW deep.v_0 AS SELECT 1 AS x;
+	FOR n IN 1 .. 10100 LOOP
+		EXECUTE format('CREATE VIEW deep.v_%s AS SELECT x FROM deep.v_%s', n, n - 1);
+		IF n % 500 = 0 THEN
+			COMMIT;
+		END IF;
+	END LOOP;
+END
+$$;
+ALTER SYSTEM SET bigbrotr_refresher.views = 'deep.*';
+SELECT pg_reload_conf() \gset
+\c -
+CREATE OR REPLACE VIEW deep.top AS SELECT x FROM deep.v_6000;
+SELECT view, skippable, not_skippable_because FROM bigbrotr_refresher.plan() ORDER BY view;
+CREATE OR REPLACE VIEW deep.top AS SELECT x FROM deep.v_10100;
+SELECT view, skippable, not_skippable_because FROM bigbrotr_refresher.plan() ORDER BY view;
+SET max_stack_depth = '160kB';
+SELECT view, skippable, not_skippable_because FROM bigbrotr_refresher.plan() ORDER BY view;
+RESET max_stack_depth;
+SET client_min_messages = warning;
 
 --
 -- Every place of a query is looked at, for each of these.  In each place, a
@@ -288,6 +397,14 @@ INSERT INTO culprit VALUES
 	('whole_row', '(SELECT count(p)::int FROM plain AS p)'),
 	('system_column', '(SELECT xmin::text::int FROM plain LIMIT 1)'),
 	('text_search', '(SELECT length(to_tsvector(''simple'', a)) FROM plain LIMIT 1)'),
+	('locks', '(SELECT id FROM plain LIMIT 1 FOR UPDATE)'),
+	('row_type', '(SELECT count(DISTINCT r)::int FROM typed)'),
+	('domain_column', '(SELECT d FROM typed LIMIT 1)'),
+	('range_type', '(SELECT upper(g) FROM typed LIMIT 1)'),
+	('comparison', '(SELECT (ARRAY[p] = ARRAY[p])::int FROM typed LIMIT 1)'),
+	('lookup', '(SELECT count(*)::int FROM ts_parse(3722::oid, ''a''))'),
+	('internal_trigger', '(SELECT count(*)::int FROM watched)'),
+	('extension_schema', '(SELECT count(*)::int FROM chunked)'),
 	('access_method', '(SELECT count(*)::int FROM elsewhere)');
 
 -- The server does not have constructors of JSON in all its versions.
