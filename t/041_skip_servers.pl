@@ -79,10 +79,8 @@ then_nothing('at first');
 # ---- restarts ---------------------------------------------------------------
 
 $node->restart;
-after('a clean restart', '');
-insert('ta');
-$node->restart;
-after('a change before a restart', 'a');
+after('a restart', 'a b');
+then_nothing('a restart');
 
 $node->stop('immediate');
 $node->start;
@@ -97,10 +95,22 @@ $node->start;
 insert('ta');
 after('one row after another crash', 'a b');
 
-my $pid = worker_pid($node, 'postgres');
-$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
-wait_for_pid($node, 'postgres', $pid);
+# Let another worker take over, which only knows what is in the history.
+sub replace_worker
+{
+	my $pid = worker_pid($node, 'postgres');
+
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+	wait_for_pid($node, 'postgres', $pid);
+	rest($node);
+	return;
+}
+
+replace_worker();
 after('another worker', '');
+insert('ta');
+replace_worker();
+after('a change before another worker', 'a');
 
 # ---- resets of the statistics ------------------------------------------------
 
@@ -160,6 +170,64 @@ wait_for_interval('1h');
 configure($node, enabled => 'off', interval => '1s');
 after('track_counts off for a while', 'a b');
 
+# Sessions whose changes are not counted; what they had changed before that is
+# known is seen when marks are read again.
+$node->safe_psql('postgres',
+	'CREATE ROLE uncounted LOGIN SUPERUSER; ALTER ROLE uncounted SET track_counts = off');
+$node->safe_psql('postgres', 'INSERT INTO tb VALUES (1)',
+	extra_params => [ '-U', 'uncounted' ]);
+after('track_counts off for a role', 'a b');
+after('track_counts still off for a role', 'a b');
+$node->safe_psql('postgres', 'DROP ROLE uncounted');
+after('nobody has track_counts off any more', 'a b');
+then_nothing('nobody has track_counts off any more');
+
+# Settings that change what the server's own immutable functions return
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE inputs (f8 float8, f4 float4, b bytea, p point,
+		t timestamp, z text, x xml);
+	INSERT INTO inputs VALUES (0.1::float8 + 0.2, 0.1, '\\xc3a9', '(0.1,0.3)',
+		'2020-01-01 00:00', 'CST');
+	CREATE MATERIALIZED VIEW o_floats AS
+		SELECT f8::text AS f8, f4::text AS f4, p::text AS p FROM inputs;
+	CREATE MATERIALIZED VIEW o_bytes AS SELECT b::text AS b FROM inputs;
+	CREATE MATERIALIZED VIEW o_zones AS
+		SELECT extract(hour FROM (t AT TIME ZONE z) AT TIME ZONE 'UTC') AS hour
+		FROM inputs;
+});
+foreach my $case (
+	[ extra_float_digits => -5 ],
+	[ bytea_output => 'escape' ],
+	[ timezone_abbreviations => 'Australia' ],
+	[ IntervalStyle => 'iso_8601' ],
+	[ xmlbinary => 'hex' ],
+	[ array_nulls => 'off' ],
+	[ TimeZone => 'Pacific/Apia' ])
+{
+	my ($name, $value) = @$case;
+	my @views = qw(o_bytes o_floats o_zones);
+
+	configure($node, views => join(', ', @views));
+	next_cycle($node);
+	foreach my $setting ($value, undef)
+	{
+		my $what = $setting // 'the default';
+		my %outcome = next_outcomes($node);
+
+		is( join(' ', grep { $outcome{$_} eq 'skipped' } sort keys %outcome),
+			join(' ', @views), "before $name = $what");
+		configure($node, $name => $setting);
+		%outcome = next_outcomes($node);
+		is( join(' ', grep { $outcome{$_} eq 'refreshed' } sort keys %outcome),
+			join(' ', @views), "$name = $what: all are refreshed");
+		is(different($node, "relname LIKE 'o\\_%'"), '',
+			"$name = $what: nothing is late");
+	}
+}
+configure($node, views => 'a, b');
+after('settings and back', '');
+
 $node->safe_psql('postgres', 'ALTER SYSTEM SET track_counts = off');
 $node->restart;
 rest($node);
@@ -176,15 +244,20 @@ insert('ta');
 after('a change without history', 'a');
 configure($node, $retention => undef);
 $node->restart;
-after('a restart without the last mark', 'a');
+after('a restart without the last mark', 'a b');
 
 $node->safe_psql('postgres',
 	"UPDATE bigbrotr_refresher.history SET change_mark = 'forged'");
 after('a forged history', 'a b');
-$node->safe_psql('postgres',
-	"UPDATE bigbrotr_refresher.history SET change_mark = 'forged'");
-$node->restart;
-after('a restart with forged history', 'a b');
+foreach my $forged (q{'forged'}, q{''}, q{'2' || substr(change_mark, 2)},
+	q{change_mark || ' '}, q{change_mark || '0'}, q{' ' || change_mark},
+	q{replace(change_mark, '.', '.0x')}, q{left(change_mark, -1)}, 'NULL')
+{
+	$node->safe_psql('postgres',
+		"UPDATE bigbrotr_refresher.history SET change_mark = $forged");
+	replace_worker();
+	after("another worker with the mark $forged", 'a b');
+}
 
 $node->safe_psql('postgres', 'DROP EXTENSION bigbrotr_refresher');
 after('without the extension', '');
@@ -260,7 +333,7 @@ is( $node->safe_psql('copied', 'SELECT count(*) FROM a'),
 $node->safe_psql('postgres',
 	'ALTER SYSTEM RESET bigbrotr_refresher.databases');
 $node->restart;
-after('the original', 'a');
+after('the original', 'a b');
 
 # ---- promotion, there and back ----------------------------------------------------
 

@@ -158,7 +158,9 @@ is( value(
 		"SELECT is_degraded FROM bigbrotr_refresher.views WHERE view = 'two'"),
 	't', 'what is skipped may be degraded');
 $node->restart;
-is(outcomes_now(), 'one:failed two:skipped', 'a restart changes nothing');
+is(outcomes_now(), 'one:failed two:refreshed',
+	'after a restart, all is refreshed once');
+is(outcomes_now(), 'one:failed two:skipped', 'once, as far as it can be');
 $node->safe_psql('postgres',
 	"CREATE OR REPLACE FUNCTION one_refresh() RETURNS void LANGUAGE plpgsql
 	 AS 'BEGIN REFRESH MATERIALIZED VIEW public.one; END'");
@@ -255,6 +257,59 @@ foreach my $case (
 	is(outcomes_now(), "$view:refreshed", "$what: it is refreshed again");
 	is(different($node, "relname = '$view'"), '', "$what: so that it is not");
 }
+
+# A refresh by an old snapshot that comes between two transactions of a
+# procedure
+$node->safe_psql(
+	'postgres', q{
+	CREATE MATERIALIZED VIEW of_u AS SELECT id FROM u;
+	CREATE PROCEDURE of_u_refresh() LANGUAGE plpgsql AS $$
+	BEGIN
+		REFRESH MATERIALIZED VIEW public.of_u;
+		COMMIT;
+		PERFORM pg_advisory_xact_lock(7);
+	END $$});
+configure($node, views => 'of_u');
+$session->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ;
+	SELECT count(*) FROM u; SELECT pg_advisory_lock(7)');
+change($node, 'INSERT INTO u VALUES (1000)');
+my $offset = log_size($node);
+configure($node, enabled => 'on');
+$node->poll_query_until(
+	'postgres',
+	"SELECT count(*) = 1 FROM pg_locks JOIN pg_stat_activity USING (pid)
+	 WHERE backend_type = 'bigbrotr_refresher' AND NOT granted")
+  or die 'the worker does not wait';
+configure($node, enabled => 'off');
+$session->query_safe('REFRESH MATERIALIZED VIEW of_u; COMMIT;
+	SELECT pg_advisory_unlock(7)');
+wait_for_line($node, 'view_refreshed view=of_u', $offset);
+rest($node);
+is(different($node, "relname = 'of_u'"),
+	'of_u', 'refreshed by an old snapshot while its procedure runs, it is late');
+is(outcomes_now(), 'of_u:refreshed', 'it is refreshed again');
+is(different($node, "relname = 'of_u'"), '', 'so that it is not');
+is(outcomes_now(), 'of_u:skipped', 'and then skipped');
+
+# A procedure that refreshes by a snapshot from before its attempt
+$session->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+my ($snapshot) = $session->query_safe('SELECT pg_export_snapshot()') =~ /(\S+)/;
+$node->safe_psql(
+	'postgres', qq{
+	CREATE OR REPLACE PROCEDURE of_u_refresh() LANGUAGE plpgsql AS \$\$
+	BEGIN
+		COMMIT;
+		SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+		SET TRANSACTION SNAPSHOT '$snapshot';
+		REFRESH MATERIALIZED VIEW public.of_u;
+	END \$\$});
+change($node, 'INSERT INTO u VALUES (1001)');
+is(outcomes_now(), 'of_u:refreshed', 'refreshed by an imported snapshot');
+is(different($node, "relname = 'of_u'"), 'of_u', 'it is late');
+$session->query_safe('COMMIT');
+$node->safe_psql('postgres', 'DROP PROCEDURE of_u_refresh()');
+is(outcomes_now(), 'of_u:refreshed', 'and refreshed again');
+is(different($node, "relname = 'of_u'"), '', 'so that it is not');
 $session->quit;
 
 # ---- several at once ------------------------------------------------------------------
