@@ -4,7 +4,8 @@
 # what its query returns.
 #
 # BIGBROTR_REFRESHER_RANDOM_SEED repeats what the sessions did (though not when),
-# BIGBROTR_REFRESHER_RANDOM_SECONDS says for how long to go on.
+# BIGBROTR_REFRESHER_RANDOM_SECONDS says for how long to go on, or
+# BIGBROTR_REFRESHER_RANDOM_CHANGES for how many changes.
 
 use strict;
 use warnings;
@@ -22,6 +23,7 @@ use Time::HiRes qw(time);
 
 my $seed = $ENV{BIGBROTR_REFRESHER_RANDOM_SEED} // int(time() * 1000) % 2**31;
 my $seconds = $ENV{BIGBROTR_REFRESHER_RANDOM_SECONDS} // 40;
+my $wanted = $ENV{BIGBROTR_REFRESHER_RANDOM_CHANGES} // 0;
 my $sessions = 3;
 
 note("BIGBROTR_REFRESHER_RANDOM_SEED=$seed");
@@ -78,6 +80,77 @@ $node->safe_psql(
 	CREATE MATERIALIZED VIEW apart.m AS SELECT DISTINCT v FROM u;
 	CREATE UNIQUE INDEX ON apart.m (v);
 	CREATE MATERIALIZED VIEW of_apart AS SELECT v FROM apart.m;
+
+	-- What depends on settings
+	CREATE MATERIALIZED VIEW of_floats AS
+		SELECT id, (v / 3::float8)::text AS t FROM a;
+	CREATE MATERIALIZED VIEW of_bytes AS
+		SELECT id, decode(lpad(v::text, 4, '0'), 'hex')::text AS t FROM a;
+
+	-- What depends on types and functions that can be altered
+	CREATE TYPE pair AS (x int, y int);
+	CREATE TYPE mood AS ENUM ('low', 'high');
+	CREATE TABLE typed (id int, v int, unused int, p pair, m mood);
+	CREATE FUNCTION own(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 + 1';
+	CREATE MATERIALIZED VIEW of_pairs AS SELECT count(DISTINCT p) FROM typed;
+	CREATE MATERIALIZED VIEW of_moods AS
+		SELECT id, m, rank() OVER (ORDER BY m) FROM typed;
+	CREATE MATERIALIZED VIEW of_own AS SELECT own(v) FROM b;
+	INSERT INTO typed SELECT g, 0, 0, ROW(g % 3, g % 5)::pair,
+		CASE WHEN g % 2 = 0 THEN 'low'::mood ELSE 'high' END
+		FROM generate_series(0, 39) AS g;
+
+	-- Whose rows are kept elsewhere: they are never counted
+	CREATE TABLE kept (id int, v int, unused int);
+	CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+	CREATE TRIGGER keep BEFORE INSERT ON kept FOR EACH ROW EXECUTE FUNCTION keep();
+	SET allow_system_table_mods = on;
+	UPDATE pg_trigger SET tgisinternal = true WHERE tgrelid = 'kept'::regclass;
+	RESET allow_system_table_mods;
+	CREATE SCHEMA owned;
+	CREATE TABLE owned.chunk (id int, v int, unused int);
+	ALTER EXTENSION bigbrotr_refresher ADD SCHEMA owned;
+	CREATE MATERIALIZED VIEW of_kept AS SELECT id, v FROM kept;
+	CREATE MATERIALIZED VIEW of_owned AS SELECT id, v FROM owned.chunk;
+
+	-- Functions that refresh their view, or pretend it
+	CREATE TABLE apart.flag (what text);
+	INSERT INTO apart.flag VALUES ('refresh');
+	CREATE MATERIALIZED VIEW by_function AS SELECT id, v FROM a;
+	CREATE FUNCTION by_function_refresh() RETURNS void LANGUAGE plpgsql AS $$
+	DECLARE
+		what text := (SELECT f.what FROM apart.flag AS f);
+	BEGIN
+		BEGIN
+			IF what <> 'nothing' THEN
+				REFRESH MATERIALIZED VIEW public.by_function;
+			END IF;
+			IF what = 'undo' THEN
+				RAISE division_by_zero;
+			END IF;
+		EXCEPTION WHEN division_by_zero THEN
+			NULL;
+		END;
+		IF what <> 'refresh' THEN
+			GRANT SELECT ON public.by_function TO public;
+		END IF;
+	END $$;
+	CREATE MATERIALIZED VIEW by_procedure AS SELECT id, v FROM b;
+	CREATE PROCEDURE by_procedure_refresh() LANGUAGE plpgsql AS $$
+	DECLARE
+		what text := (SELECT f.what FROM apart.flag AS f);
+	BEGIN
+		IF what <> 'nothing' THEN
+			REFRESH MATERIALIZED VIEW public.by_procedure;
+		END IF;
+		IF what = 'undo' THEN
+			ROLLBACK;
+			GRANT SELECT ON public.by_procedure TO public;
+		ELSE
+			COMMIT;
+		END IF;
+		PERFORM pg_sleep(random() / 5);
+	END $$;
 	INSERT INTO a SELECT g, g % 7 FROM generate_series(0, 39) AS g;
 	INSERT INTO b SELECT g, g % 5 FROM generate_series(0, 39) AS g;
 	INSERT INTO parted SELECT g, g % 7 FROM generate_series(0, 39) AS g;
@@ -93,6 +166,13 @@ sub pick
 }
 
 my @tables = qw(a b u parent child stray parted part_0 part_1 part_1_0 part_2 part_3);
+my @views = qw(of_a of_u of_parent of_parted of_part of_view of_all joined chain_1
+  chain_2 chain_3 of_apart of_floats of_bytes of_pairs of_moods of_own of_kept
+  of_owned by_function by_procedure);
+my @settings = (
+	'extra_float_digits = ' . join(',', -5 .. 3),
+	'bytea_output = hex,escape',
+	'IntervalStyle = postgres,iso_8601');
 my $prepared = 0;
 
 # A key that the table may have.
@@ -180,6 +260,48 @@ sub alone
 		'SELECT id FROM a FOR UPDATE');
 }
 
+# What changes something else than the rows that are counted.
+sub other
+{
+	my $v = int rand 10;
+	my $id = int rand 40;
+
+	return pick(
+		"CREATE OR REPLACE FUNCTION own(int) RETURNS int IMMUTABLE
+			LANGUAGE sql AS 'SELECT \$1 + $v'",
+		'ALTER TYPE pair DROP ATTRIBUTE y',
+		'ALTER TYPE pair ADD ATTRIBUTE y int',
+		"ALTER TYPE mood ADD VALUE IF NOT EXISTS 'm$v' BEFORE 'high'",
+		"UPDATE typed SET m = enum_last(m) WHERE id = $id",
+		"UPDATE typed SET p.x = $v WHERE id = $id",
+		map({
+			"SET track_counts = off; INSERT INTO $_ VALUES ($id, $v);
+			RESET track_counts",
+			  "SET track_counts = off; DELETE FROM $_ WHERE id = $id;
+			RESET track_counts"
+		} 'kept', 'owned.chunk'),
+		map({ "UPDATE apart.flag SET what = '$_'" } qw(refresh nothing undo)),
+		'GRANT SELECT ON ' . pick(@views) . ' TO public',
+		'CREATE INDEX ON of_a (id)',
+		'VACUUM FULL ' . pick(@views));
+}
+
+# A refresh by another session, at times by a snapshot that is old by then.
+sub refresh
+{
+	my $level = pick('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE');
+	my $view = pick(@views);
+
+	return "BEGIN ISOLATION LEVEL $level; SELECT count(*) FROM a;
+		SELECT pg_sleep(" . rand(1.5) . ');'
+	  . pick(
+		"REFRESH MATERIALIZED VIEW $view",
+		"SAVEPOINT s; REFRESH MATERIALIZED VIEW $view; ROLLBACK TO s",
+		'REFRESH MATERIALIZED VIEW CONCURRENTLY ' . pick('chain_1', 'chain_2'),
+		"SELECT bigbrotr_refresher.refresh('$view')") . ';'
+	  . pick('COMMIT', 'COMMIT', 'COMMIT', 'ROLLBACK');
+}
+
 # One change, or several in a transaction that ends in one way or another; they
 # are counted, in the end.
 sub random_change
@@ -189,8 +311,10 @@ sub random_change
 	my $count = 1;
 	my $kind = rand;
 
-	return (1, dml(@of) . ';') if $kind < 0.5;
-	return (1, ddl(@of) . ';') if $kind < 0.6;
+	return (1, dml(@of) . ';') if $kind < 0.42;
+	return (1, ddl(@of) . ';') if $kind < 0.5;
+	return (1, other() . ';') if $kind < 0.57;
+	return (1, refresh() . ';') if $kind < 0.6;
 	return (0, alone() . ';') if $kind < 0.67;
 	return (0, 'SELECT pg_stat_reset_single_table_counters('
 		  . "'" . pick(@of) . "'::regclass);") if $kind < 0.672;
@@ -241,6 +365,16 @@ sub script
 
 # ---- rounds ----------------------------------------------------------------------
 
+# Change a setting of the server that views depend on.  Returns what was done.
+sub change_setting
+{
+	my ($name, $values) = split / = /, pick(@settings);
+	my $value = pick(split /,/, $values);
+
+	configure($node, $name => $value);
+	return "$name = $value";
+}
+
 # Wait until each view has had its turn in a cycle that started after this
 # moment.
 sub wait_for_cycle
@@ -264,7 +398,7 @@ configure($node, views => 'public.*', enabled => 'on');
 wait_for_cycle();
 
 my $end = time() + $seconds;
-while ($rounds < 3 || time() < $end)
+while ($rounds < 3 || ($wanted ? $changes < $wanted : time() < $end))
 {
 	# At times much is changed, at times only a little here and there.
 	my @of = rand() < 0.3 ? @tables : map { pick(@tables) } 1 .. 1 + int rand 3;
@@ -288,6 +422,7 @@ while ($rounds < 3 || time() < $end)
 			],
 			'>', \my $output, '2>', \my $errors);
 	}
+	my $setting = rand() < 0.3 ? change_setting() : '';
 	IPC::Run::finish($_) foreach @running;
 	foreach my $name (
 		split /\n/,
@@ -297,6 +432,13 @@ while ($rounds < 3 || time() < $end)
 			"COMMIT PREPARED '$name'; SELECT pg_stat_force_next_flush()");
 	}
 
+	# From now on, functions do what they are there for.
+	change($node, "UPDATE apart.flag SET what = 'refresh'");
+
+	# The worker sees new settings between two views, so it has them after a
+	# cycle.
+	wait_for_cycle() if $setting ne '';
+
 	# All has been counted; what is late now must not be after a cycle.
 	$late += () = split /, /, different($node, $listed);
 	wait_for_cycle();
@@ -305,7 +447,7 @@ while ($rounds < 3 || time() < $end)
 
 	$wrong++;
 	fail("round $rounds: no view is late for more than a cycle");
-	diag("late: $different; what the sessions did:");
+	diag("late: $different; $setting; what the sessions did:");
 	diag(slurp_file("$folder/$rounds.$_.sql")) foreach 1 .. $sessions;
 	last;
 }
