@@ -80,7 +80,7 @@ foreach my $view ('long', 'long_procedure')
 	pass('the next worker begins again');
 
 	configure($node, views => 'quick');
-	cmp_ok(time_to_stop($node), '<', 10,
+	cmp_ok(time_to_stop($node), '<', 60,
 		"a fast shutdown does not wait for $view");
 	$node->start;
 }

@@ -92,7 +92,6 @@ $node->safe_psql('postgres', <<'SQL');
 	CREATE MATERIALIZED VIEW kept AS SELECT 1 AS n;
 SQL
 my $session = hold($node, 'postgres', 1, 2);
-my $offset = log_size($node);
 configure($node,
 	views => 'gate_1, dropped, renamed, remade, moved, function_dropped, '
 	  . 'function_remade, function_replaced, kept');
@@ -112,20 +111,19 @@ $node->safe_psql('postgres', <<'SQL');
 	CREATE UNIQUE INDEX ON kept (n);
 SQL
 release($session, 1);
-$log = wait_for_line($node, 'view=kept', $offset);
+$log = cycle_since($node);
 is( outcomes($log),
 	'gate_1 dropped:42883 renamed:42883 remade:55000 moved:42883'
 	  . ' function_dropped:42883 function_remade:55000 function_replaced kept',
 	'what is gone, or is something else now, has failed; the rest goes on');
 like(
 	$log,
-	qr/error="\\"remade\\" was dropped, renamed or created anew since the cycle was planned"$/m,
+	qr/error="\\"remade\\" was dropped, renamed or created anew since the cycle was planned"$more/,
 	'the log says why');
 is( $node->safe_psql('postgres',
 		"SELECT count(*) FROM done WHERE step = 'replaced'"),
 	1,
 	'a function that was replaced is what it is now');
-$session->query_safe('SELECT pg_advisory_lock(1)');
 
 # ---- somebody's own REFRESH in mid-cycle ------------------------------------------
 
@@ -146,11 +144,11 @@ $node->safe_psql('postgres', <<'SQL');
 SQL
 foreach my $view ('m2', 'm3')
 {
-	my $other = $node->background_psql('postgres');
+	my $other = session($node, 'postgres');
 
 	# What is not listed is forgotten, and due when it is listed again.
-	configure($node, views => 'nothing');
-	$offset = log_size($node);
+	configure_and_rest($node, views => 'nothing');
+	$session->query_safe('SELECT pg_advisory_lock(1)');
 	configure($node, views => 'gate_1, m1, m2, m3');
 	wait_for_waiter($node, 'postgres', 1);
 	$other->query_safe("BEGIN; REFRESH MATERIALIZED VIEW $view");
@@ -161,20 +159,18 @@ foreach my $view ('m2', 'm3')
 		 WHERE backend_type = 'bigbrotr_refresher' AND NOT granted
 			AND relation = '$view'::regclass")
 	  or die "the worker does not wait for $view";
-	is( outcomes(log_since($node, $offset)),
+	is( outcomes(cycle_so_far($node)),
 		$view eq 'm2' ? 'gate_1 m1' : 'gate_1 m1 m2',
 		"a REFRESH of $view holds up the worker there");
 	$other->query_safe('COMMIT');
-	$log = wait_for_line($node, 'cycle_completed', $offset);
-	is(outcomes($log), 'gate_1 m1 m2 m3', 'and no longer than it lasts');
+	is(outcomes(cycle_since($node)),
+		'gate_1 m1 m2 m3', 'and no longer than it lasts');
 	$other->quit;
-	$session->query_safe('SELECT pg_advisory_lock(1)');
 }
 
 # The other way round: somebody waits for what the worker has in hand, and has
 # a lock on what the worker wants next.
-my $other = $node->background_psql('postgres');
-$offset = log_size($node);
+my $other = session($node, 'postgres');
 configure($node, views => 'm4, m5');
 wait_for_waiter($node, 'postgres', 2);
 $other->query_until(qr/begun/,
@@ -185,8 +181,7 @@ $node->poll_query_until(
 	 WHERE NOT granted AND relation = 'm4'::regclass")
   or die 'the manual refresh does not wait';
 release($session, 2);
-$log = wait_for_line($node, 'view=m5', $offset);
-like(outcomes($log), qr/m4 m5$/,
+is(outcomes(cycle_since($node)), 'm4 m5',
 	'a REFRESH of one view waits for the worker at most for one view');
 $other->query_safe('SELECT 1');
 $other->quit;
@@ -205,20 +200,18 @@ sub size_after_vacuum
 
 $node->safe_psql('postgres',
 	'CREATE TABLE doomed AS SELECT generate_series(1, 1000) AS n');
-configure($node, views => 'nothing');
+$session->query_safe('SELECT pg_advisory_lock(1)');
 configure($node, views => 'gate_1, gate_2');
 wait_for_waiter($node, 'postgres', 1);
 $node->safe_psql('postgres', 'DELETE FROM doomed');
 cmp_ok(size_after_vacuum(), '>', 0,
 	'VACUUM keeps the rows that a view may see');
-$offset = log_size($node);
 release($session, 1);
 wait_for_waiter($node, 'postgres', 2);
 is(size_after_vacuum(), 0,
 	'it removes in mid-cycle what the next view cannot see');
 $node->safe_psql('postgres', 'INSERT INTO doomed VALUES (1)');
 release($session, 2);
-wait_for_line($node, 'cycle_completed', $offset);
 $node->poll_query_until('postgres',
 	"SELECT state = 'idle' AND query LIKE 'next refresh due %'
 		AND backend_xmin IS NULL AND backend_xid IS NULL
@@ -240,12 +233,17 @@ $node->safe_psql('postgres', <<'SQL');
 	CREATE MATERIALIZED VIEW aside AS SELECT 1;
 	UPDATE source SET n = 2;
 SQL
-$offset = log_size($node);
-configure($node, views => 'aside, top, base @ 1s', interval => '1s');
-wait_until('there were three cycles',
-	sub { cycles(log_since($node, $offset)) >= 3 });
-$log = log_since($node, $offset);
-my @cycles = cycles($log);
+my $offset = log_size($node);
+my $configuration =
+  configure($node, views => 'aside, top, base @ 1s', interval => '1s');
+my @cycles;
+wait_until(
+	'there were three cycles',
+	sub {
+		$log = log_since($node, $offset);
+		@cycles = cycles($log, $configuration);
+		return @cycles >= 3;
+	});
 is( join(' ', @{ $cycles[$_]{views} }),
 	'aside base top', 'a view is refreshed after what it reads')
   foreach (0 .. 2);

@@ -43,7 +43,7 @@ $node->safe_psql(
 });
 
 # What the listening session was told since it was last asked.
-my $listener = $node->background_psql('postgres');
+my $listener = session($node, 'postgres');
 $listener->query_safe('LISTEN "Fresh ""views"""');
 
 sub told
@@ -82,18 +82,17 @@ sub told_by_now
 
 # Each is told of, and only when it is committed.
 my $lock = hold($node, 'postgres', 1);
-my $offset = log_size($node);
 configure($node, views => q{one, broken, late, "Odd, 'name'"});
 wait_for_waiter($node, 'postgres', 1);
 is(told_by_now(), '', 'nothing is told before the commit');
 $lock->quit;
-wait_for_line($node, 'cycle_completed refreshed=2 failed=2 ', $offset);
+like(cycle_since($node), qr/cycle_completed refreshed=2 failed=2 /,
+	'a cycle ends');
 is(told_by_now(), q{one|"Odd, 'name'"},
 	'each refreshed view is told of by its name, a failed one is not');
 
 # A procedure's last commit is the one that counts.
 $lock = hold($node, 'postgres', 1);
-$offset = log_size($node);
 configure($node, views => 'steps');
 wait_for_waiter($node, 'postgres', 1);
 is( $node->safe_psql('postgres',
@@ -102,12 +101,13 @@ is( $node->safe_psql('postgres',
 	'when half of a procedure is committed');
 is(told_by_now(), '', 'nothing is told');
 $lock->quit;
-wait_for_line($node, 'view_refreshed view=steps ', $offset);
+cycle_since($node);
 is(told_by_now(), 'steps', 'but when all of it is');
 
 # Whoever is told finds the rows.
+cycle($node, views => 'one');
+is(told_by_now(), 'one', 'another one is told of');
 $node->safe_psql('postgres', 'TRUNCATE work');
-configure($node, views => 'one');
 $node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run()');
 my $heard = '';
 wait_until('a refresh is told of', sub { $heard .= told(); $heard ne '' });

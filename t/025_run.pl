@@ -261,7 +261,7 @@ $node->safe_psql('postgres',
 	 LANGUAGE sql AS \'SELECT bigbrotr_refresher.run(true); SELECT\'');
 configure($node,
 	views => 'self, first',
-	'bigbrotr_refresher.refresh_timeout' => '3s');
+	'bigbrotr_refresher.refresh_timeout' => '30s');
 my $found = $node->safe_psql('postgres', $counts);
 is($found, '2|1|1|0', 'a function of a view cannot wait for a cycle');
 is( $node->safe_psql(

@@ -74,12 +74,9 @@ sub wait_for_refreshing
 # Have the worker forget all views.
 sub forget
 {
-	my $offset = log_size($node);
-
+	cycle($node, views => 'nothing');
 	$node->safe_psql('postgres',
 		'DELETE FROM bigbrotr_refresher.history; TRUNCATE done');
-	configure($node, views => 'nothing');
-	wait_for_line($node, 'cycle_completed', $offset);
 	return;
 }
 
@@ -349,10 +346,13 @@ sub know
 	return;
 }
 
+# At first they are so slow that there is no doubt which one is slower.
 $node->safe_psql('postgres', <<'SQL');
+	CREATE TABLE pace AS SELECT 5 AS factor;
 	SELECT format('CREATE FUNCTION %I() RETURNS void LANGUAGE sql AS %L',
 		view || '_refresh',
-		format('SELECT pg_sleep(%s), done(%L)', seconds, view))
+		format('SELECT pg_sleep(%s * factor), done(%L) FROM pace',
+			seconds, view))
 	FROM (VALUES ('short', 0), ('middle', 0), ('longer', 0.2),
 			('longest', 0.5), ('tiny', 0), ('late', 0))
 		AS v(view, seconds)
@@ -371,6 +371,7 @@ $offset = start_cycle('short, longer, longest');
 wait_for_line($node, 'cycle_completed', $offset);
 is(turns(), 'short longer longest',
 	'where nothing is known, the list is the order');
+$node->safe_psql('postgres', 'UPDATE pace SET factor = 1');
 is(run_cycle(), 'longest longer short', 'then it is the longest first');
 
 know(

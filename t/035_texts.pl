@@ -106,29 +106,29 @@ is( join(' ', map { $_->{event} } grep { ($_->{view} // '') eq 'forged' }
 	'', 'nor is an event');
 
 my $utf8 = lines($log, 'utf8');
-like($utf8, qr/^view_refresh_failed view=lines $duration sqlstate=P0001 error="a\\n2026.*\\r2026.*\\x0b2026.*\\x1e2026.*\\xc2\\x852026.*\\xe2\\x80\\xa82026.*\\xe2\\x80\\xa92026.*\\xc2\\x9b2026[^"]*"$/m,
+like($utf8, qr/^view_refresh_failed view=lines $duration sqlstate=P0001 error="a\\n2026.*\\r2026.*\\x0b2026.*\\x1e2026.*\\xc2\\x852026.*\\xe2\\x80\\xa82026.*\\xe2\\x80\\xa92026.*\\xc2\\x9b2026[^"]*"$more/m,
 	'what could is escaped');
-like($utf8, qr/view=plain $duration sqlstate=P0001 error=d\xc3\xa9\xe2\x82\xac$/m,
+like($utf8, qr/view=plain $duration sqlstate=P0001 error=d\xc3\xa9\xe2\x82\xac$more/,
 	'other characters are not');
-like($utf8, qr/view=pairs $duration sqlstate=P0001 error="e duration=0 sqlstate=00000 error=\\""$/m,
+like($utf8, qr/view=pairs $duration sqlstate=P0001 error="e duration=0 sqlstate=00000 error=\\""$more/,
 	'no pair of key and value is forged');
-like($utf8, qr/view=sign $duration sqlstate=P0001 error="f=1"$/m,
+like($utf8, qr/view=sign $duration sqlstate=P0001 error="f=1"$more/,
 	'nor can it be split');
-like($utf8, qr/view=formats $duration sqlstate=P0001 error=%s%m%n%1\$s$/m,
+like($utf8, qr/view=formats $duration sqlstate=P0001 error=%s%m%n%1\$s$more/,
 	'formats are text');
 like($log, qr/HINT:  %s%m%n%1\$s$/m, 'in hints too');
-like($utf8, qr/view=backslash $duration sqlstate=P0001 error="g\\\\n"$/m,
+like($utf8, qr/view=backslash $duration sqlstate=P0001 error="g\\\\n"$more/,
 	'a backslash is told from an escape');
 like($log, qr/DETAIL:  h\\n"$/m, 'the lines of a detail are as they are');
-like($utf8, qr/view=empty $duration sqlstate=P0001 error=""$/m,
+like($utf8, qr/view=empty $duration sqlstate=P0001 error=""$more/,
 	'what is empty is seen');
-like(lines($log, 'latin'), qr/view=lines $duration sqlstate=P0001 error="a\\x85\Q$forged\E\xe9"$/m,
+like(lines($log, 'latin'), qr/view=lines $duration sqlstate=P0001 error="a\\x85\Q$forged\E\xe9"$more/,
 	'in LATIN1, control characters are escaped');
-like(lines($log, 'latin'), qr/view=plain $duration sqlstate=P0001 error=d\xe9$/m,
+like(lines($log, 'latin'), qr/view=plain $duration sqlstate=P0001 error=d\xe9$more/,
 	'and no others');
 like(lines($log, 'ascii'), qr/view=lines $duration sqlstate=P0001 error="a\\x85\Q$forged\E\\xe9\\xc2\\x85\Q$forged\E/m,
 	'in SQL_ASCII, what would be in UTF-8, and what is no character there');
-like(lines($log, 'ascii'), qr/view=plain $duration sqlstate=P0001 error=d\xc3\xa9$/m,
+like(lines($log, 'ascii'), qr/view=plain $duration sqlstate=P0001 error=d\xc3\xa9$more/,
 	'and no others');
 like($log, qr/DETAIL:  b\\xff\\xc2\\x85/, 'nor in a detail');
 
@@ -152,7 +152,7 @@ wait_for_line($node, 'view=after', $offset);
 $log = wait_for_line($node, '(?:cycle_completed(?:.*\n)*.*){3}', $offset);
 is( join(' ', lines($log, 'utf8') =~ /view=(\w+)/g),
 	'giant deep after', 'the longest texts cost their own views only');
-like($log, qr/view=giant $duration sqlstate=P0001 error=(?:\xc3\xa9){1000}$/m,
+like($log, qr/view=giant $duration sqlstate=P0001 error=(?:\xc3\xa9){1000}$more/,
 	'they are cut');
 like($log, qr/DETAIL:  d{10000}$/m, 'in details');
 like($log, qr/HINT:  h{10000}$/m, 'and hints');
@@ -186,7 +186,7 @@ foreach my $schema (@schemas)
 	  . "\" AS SELECT 1 AS x;\n" foreach @names;
 }
 $node->safe_psql('utf8', "SET client_min_messages = warning;\n$sql");
-my $listener = $node->background_psql('utf8');
+my $listener = session($node, 'utf8');
 $listener->query_safe('LISTEN refreshed');
 $offset = log_size($node);
 configure($node, views => '*');
@@ -195,7 +195,7 @@ my @events =
   grep { $_->{event} eq 'view_refreshed' && $_->{duration} =~ /^\d+\.\d\d$/ }
   events($log);
 is(scalar(@events), 32, 'a line for each view of an odd name');
-is( scalar(grep { /view_refreshed/ && !/ view=(?:\w+|"(?:[^"\\]|\\.)*") $duration$/ }
+is( scalar(grep { /view_refreshed/ && !/ view=(?:\w+|"(?:[^"\\]|\\.)*") $duration(?: database=\w+)?$/ }
 			split(/\n/, $log)),
 	'0',
 	'of which each has just a view and a duration');

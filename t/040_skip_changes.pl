@@ -90,7 +90,7 @@ sub in_session
 	return sub {
 		my ($schema) = @_;
 
-		$session{$name} //= $node->background_psql('postgres');
+		$session{$name} //= session($node, 'postgres');
 		$session{$name}->query_safe("SET search_path = $schema");
 		$session{$name}->query_safe($sql);
 

@@ -19,11 +19,16 @@ use Time::HiRes qw(time usleep);
 use Time::Local qw(timegm);
 
 our @EXPORT = qw(
-  new_node conf_lines configure load_demo run_demo_file
-  log_size log_since nothing_broke wait_for_line wait_until cycle
-  events outcomes cycles
-  worker_pid wait_for_pid hold wait_for_waiter
+  new_node conf_lines configure configure_and_rest load_demo run_demo_file
+  log_size log_since nothing_broke wait_for_line wait_until
+  cycle cycle_since cycle_so_far last_cycle
+  events outcomes cycles $more
+  worker_pid wait_for_pid session hold wait_for_waiter
 );
+
+# The end of one of our lines, after the keys that a test names: new keys go to
+# the end.
+our $more = qr/(?:\ \w+=(?:"(?:[^"\\]|\\.)*"|[^\s"]*))*$/m;
 
 my %is_parameter = map { $_ => 1 } qw(
   databases role restart_interval enabled views interval refresh_timeout
@@ -83,16 +88,29 @@ sub conf_lines
 	return $lines;
 }
 
+# Configurations are numbered.  Each line of the log begins with the number of
+# the one that its process had read, which tells what was done by which.  It is
+# also the application_name of processes that have no client to choose one.
+my $configuration = 0;
+
+# Where the log of its node ended when a configuration was made
+my %made_at = (0 => 0);
+
 # configure(NODE, SETTING => VALUE, ...): change settings and have the server
 # read them; undef resets one.  On return every process of the server has been
 # signalled: a connection that the postmaster accepted after it reloaded is
-# one that it accepted after it had told the others.
+# one that it accepted after it had told the others.  But the worker may be
+# busy with what it read before.  Returns the number of the configuration.
 sub configure
 {
 	my ($node, %settings) = @_;
 	my $before = $node->safe_psql('postgres', 'SELECT pg_conf_load_time()');
 	my $sql = '';
 
+	$configuration++;
+	$made_at{$configuration} = log_size($node);
+	$settings{log_line_prefix} = "$configuration:%m [%p] %e ";
+	$settings{application_name} = $configuration;
 	foreach my $name (sort keys %settings)
 	{
 		my $value = $settings{$name};
@@ -111,6 +129,33 @@ sub configure
 		"SELECT pg_conf_load_time() <> '$before'")
 	  or die 'the configuration was not read';
 	$node->safe_psql('postgres', 'SELECT');
+	return $configuration;
+}
+
+# configure_and_rest(NODE, SETTING => VALUE, ...): change settings, and wait
+# until the workers have done what follows from that and rest.  There must be
+# one.
+#
+# Who has read the next configuration, and rests, is done with the one before.
+sub configure_and_rest
+{
+	my ($node, %settings) = @_;
+
+	foreach my $turn (1 .. 2)
+	{
+		my $number = configure($node, %settings);
+		my $at_rest = $turn == 1
+		  ? 'true'
+		  : "state = 'idle' AND query ~ '^(next refresh due|disabled)'";
+
+		$node->poll_query_until(
+			'postgres', "SELECT count(*) > 0 AND bool_and($at_rest
+				AND application_name ~ '^[0-9]+\$'
+				AND application_name::int >= $number)
+			FROM pg_stat_activity WHERE backend_type = 'bigbrotr_refresher'")
+		  or die 'the workers do not rest';
+		%settings = ();
+	}
 	return;
 }
 
@@ -198,36 +243,116 @@ sub wait_until
 	return;
 }
 
+# A cycle is found by what it follows: a worker begins one by what it has read,
+# and only the line that says so has that number for sure.  One that ends after a
+# change may have begun before it.
+
 # cycle(NODE, SETTING => VALUE, ...): change settings such that a cycle starts,
-# and return the log from the change to the end of that cycle.
+# and return its log.
 sub cycle
 {
 	my ($node, %settings) = @_;
-	my $offset = log_size($node);
 
-	configure($node, %settings);
-	return wait_for_line($node, 'bigbrotr_refresher: cycle_completed', $offset);
+	return cycle_since($node, configure($node, %settings));
+}
+
+# cycle_since(NODE [, CONFIGURATION]): wait until a cycle is complete that
+# follows this configuration, by default the last one, or a later one; return
+# the log of the first.
+sub cycle_since
+{
+	my ($node, $number) = @_;
+	my $cycle;
+
+	$number //= $configuration;
+	wait_until(
+		'a cycle is complete',
+		sub {
+			($cycle) = grep { $_->{complete} }
+			  _cycles(log_since($node, $made_at{$number}), $number);
+			return defined $cycle;
+		});
+	return $cycle->{log};
+}
+
+# The same, of a cycle that need not be complete; '' if none has begun.
+sub cycle_so_far
+{
+	my ($node, $number) = @_;
+
+	$number //= $configuration;
+	my ($cycle) = _cycles(log_since($node, $made_at{$number}), $number);
+
+	return $cycle ? $cycle->{log} : '';
+}
+
+# last_cycle(LOG): the log of the last complete cycle in a piece of the log;
+# after run(true) that is the one which was asked for.
+sub last_cycle
+{
+	my ($log) = @_;
+	my @cycles = grep { $_->{complete} } _cycles($log, 0);
+
+	die "there is no complete cycle in:\n$log" unless @cycles;
+	return $cycles[-1]->{log};
+}
+
+# The cycles in a piece of the log that follow a configuration, in the order of
+# their starts, each as a hash of "log", from the end of what others logged of a
+# cycle to its own end, or that of the log, and whether it is "complete".
+sub _cycles
+{
+	my ($log, $number) = @_;
+	my @cycles;
+	my %of;    # a process, the cycle that it has begun
+	my $end = 0;
+
+	while ($log =~ m{^(?:(\d+):)?\d\S+\ \S+\ \S+\ \[(\d+)\]\ (?:\w{5}\ )?
+			\w+:\ \ bigbrotr_refresher:\ ((?:cycle|view)_\w+)\b.*\n}xmg)
+	{
+		my ($read, $pid, $event) = ($1 // 0, $2, $3);
+
+		if ($event eq 'cycle_started')
+		{
+			# One that was cut short is of no interest.
+			@cycles = grep { $_->{pid} != $pid || $_->{complete} } @cycles;
+			delete $of{$pid};
+			push @cycles, $of{$pid} = { pid => $pid, from => $end }
+			  if $read >= $number;
+		}
+		elsif ($event eq 'cycle_completed' && $of{$pid})
+		{
+			$of{$pid}{complete} = 1;
+			$of{$pid}{to} = pos($log);
+		}
+		$end = pos($log);
+	}
+	$_->{log} =
+	  substr($log, $_->{from}, ($_->{to} // length $log) - $_->{from})
+	  foreach @cycles;
+	return @cycles;
 }
 
 # events(LOG): our lines in a piece of the log, each as a hash of its keys and
-# of pid, time (in seconds), level, sqlstate and event.
+# of configuration, pid, time (in seconds), level, sqlstate and event.
 sub events
 {
 	my ($log) = @_;
 	my @events;
 
-	while ($log =~ m{^(\d+)-(\d+)-(\d+)\ (\d+):(\d+):([\d.]+)\ \S+
+	while ($log =~ m{^(?:(\d+):)?(\d+)-(\d+)-(\d+)\ (\d+):(\d+):([\d.]+)\ \S+
 			\ [^\[]*\[(\d+)\]\ (?:(\w{5})\ )?
 			(LOG|WARNING):\ \ bigbrotr_refresher:\ (\w+)(.*)$}xmg)
 	{
 		my %event = (
-			time => timegm(0, $5, $4, $3, $2 - 1, $1) + $6,
-			pid => $7,
-			level => $9,
-			event => $10);
-		my $pairs = $11;
+			configuration => $1 // 0,
+			time => timegm(0, $6, $5, $4, $3 - 1, $2) + $7,
+			pid => $8,
+			level => $10,
+			event => $11);
+		my $pairs = $12;
 
-		$event{errcode} = $8;
+		$event{errcode} = $9;
 		while ($pairs =~ / (\w+)=("(?:[^"\\]|\\.)*"|[^\s"]*)/g)
 		{
 			$event{$1} = $2;
@@ -250,11 +375,12 @@ sub outcomes
 	} events($log);
 }
 
-# cycles(LOG): the complete cycles, each as a hash of time, seconds since the
-# first one, and the views in it.
+# cycles(LOG [, CONFIGURATION]): the complete cycles, or those of them that
+# follow a configuration, each as a hash of time, seconds since the first one,
+# and the views in it.
 sub cycles
 {
-	my ($log) = @_;
+	my ($log, $number) = @_;
 	my @cycles;
 	my $cycle;
 
@@ -262,7 +388,10 @@ sub cycles
 	{
 		if ($event->{event} eq 'cycle_started')
 		{
-			$cycle = { time => $event->{time}, views => [] };
+			$cycle =
+			  $event->{configuration} < ($number // 0)
+			  ? undef
+			  : { time => $event->{time}, views => [] };
 		}
 		elsif ($cycle && $event->{event} =~ /^view_/)
 		{
@@ -304,13 +433,24 @@ sub wait_for_pid
 	return $pid;
 }
 
+# A session for queries in between.  Each query has all the time that there is
+# for waiting, and not just all of them together.
+sub session
+{
+	my ($node, $database) = @_;
+	my $session = $node->background_psql($database);
+
+	$session->set_query_timer_restart;
+	return $session;
+}
+
 # hold(NODE, DATABASE, KEY...): a session that holds these advisory locks.
 # Views of the tests wait for such a lock to stop a cycle where the test wants
 # it; advisory locks belong to a database.
 sub hold
 {
 	my ($node, $database, @keys) = @_;
-	my $session = $node->background_psql($database);
+	my $session = session($node, $database);
 
 	$session->query_safe("SELECT pg_advisory_lock($_)") foreach @keys;
 	return $session;

@@ -48,12 +48,24 @@ sub change
 	return;
 }
 
-# rest(NODE [, DATABASE]): wait until the worker of the database rests.
+# When nothing can have run any more, in each node
+my %rested_at;
+
+# rest(NODE [, DATABASE]): wait until the worker of the database rests.  What
+# it has refreshed before is not due for a second.
 sub rest
 {
 	my ($node, $database) = @_;
 
-	$database //= 'postgres';
+	_rest($node, $database // 'postgres');
+	$rested_at{ $node->name } = time();
+	return;
+}
+
+sub _rest
+{
+	my ($node, $database) = @_;
+
 	$node->poll_query_until(
 		'postgres',
 		"SELECT count(*) = 1 FROM pg_stat_activity
@@ -63,9 +75,6 @@ sub rest
 	return;
 }
 
-# When nothing can have run any more, in each node
-my %rested_at;
-
 # next_cycle(NODE [, DATABASE]): let the worker run; returns the log of its
 # first complete cycle.  Another one may have begun before it rests again, and
 # some views have had their turn in it; so wait until all are due.
@@ -74,7 +83,7 @@ sub next_cycle
 	my ($node, $database) = @_;
 	my $due = ($rested_at{ $node->name } // 0) + 1;
 
-	rest($node, $database);
+	_rest($node, $database // 'postgres');
 	wait_until('all views are due', sub { time() > $due });
 	my $offset = log_size($node);
 	configure($node, enabled => 'on');
@@ -82,7 +91,6 @@ sub next_cycle
 	  wait_for_line($node, 'bigbrotr_refresher: cycle_completed.*\n', $offset);
 	configure($node, enabled => 'off');
 	rest($node, $database);
-	$rested_at{ $node->name } = time();
 	return $log =~ s/(bigbrotr_refresher: cycle_completed.*?\n).*/$1/sr;
 }
 
