@@ -104,7 +104,10 @@ _PG_init(void)
 	status_init(database_list->names, database_has_worker,
 				database_list->nnames);
 	hook_install();
-	register_workers();
+
+	/* What pg_upgrade does is nobody else's to change. */
+	if (!IsBinaryUpgrade)
+		register_workers();
 }
 
 static void

@@ -295,20 +295,22 @@ as_user() (
 
 # ---- the private tree and the extension in it --------------------------
 
-# server_tree MAJOR: copy the server's files of this major into the scratch
-# folder and set PG_CONFIG to the copied pg_config, which finds all else from
-# where it stands itself.  What is installed with it stays in the copy.
+# server_tree MAJOR [ROOT]: copy the server's files of this major, those below
+# ROOT if it is named, into the scratch folder and set PG_CONFIG to the copied
+# pg_config, which finds all else from where it stands itself.  What is installed
+# with it stays in the copy.
 server_tree() {
-	local major=$1 tree=$SCRATCH/pg part
+	local major=$1 root=${2-} tree part
 
+	tree=$SCRATCH/pg${root:+-$major}
 	for part in postgres pg_config; do
-		[ -x "/usr/lib/postgresql/$major/bin/$part" ] ||
+		[ -x "$root/usr/lib/postgresql/$major/bin/$part" ] ||
 			die "the server of PostgreSQL $major is not installed"
 	done
 	for part in lib share include; do
 		as_user mkdir -p "$tree/usr/$part/postgresql"
 		as_user cp -a --no-preserve=ownership \
-			"/usr/$part/postgresql/$major" "$tree/usr/$part/postgresql/"
+			"$root/usr/$part/postgresql/$major" "$tree/usr/$part/postgresql/"
 	done
 	PG_CONFIG=$tree/usr/lib/postgresql/$major/bin/pg_config
 	[ "$("$PG_CONFIG" --pkglibdir)" = "$tree/usr/lib/postgresql/$major/lib" ] ||

@@ -104,6 +104,17 @@ sub release_all
 	return;
 }
 
+# Have the worker forget all views, and hold all of the locks.
+sub forget
+{
+	release_all();
+	cycle($node, views => 'nothing');
+	$session->query_safe("SELECT pg_advisory_lock($_)") foreach (1 .. 4);
+	$node->safe_psql('work',
+		'DELETE FROM bigbrotr_refresher.history; TRUNCATE done');
+	return;
+}
+
 # Start a cycle of these views, with no other known.  Three processes work on
 # it, and each is to have the first view that waits for its lock: the worker
 # $own, the helpers $first and $second.
@@ -117,11 +128,7 @@ sub start_cycle
 	my ($views) = @_;
 	my $offset;
 
-	release_all();
-	cycle($node, views => 'nothing');
-	$session->query_safe("SELECT pg_advisory_lock($_)") foreach (1 .. 4);
-	$node->safe_psql('work',
-		'DELETE FROM bigbrotr_refresher.history; TRUNCATE done');
+	forget();
 	$offset = log_size($node);
 	configure($node, views => $views);
 	wait_until(
@@ -281,8 +288,7 @@ is(history(), with_failed('57014', $first) . ' quick',
 # ---- timeouts -----------------------------------------------------------------
 
 # None waits for long enough for us to see that it does.
-cycle($node, views => 'nothing');
-$session->query_safe("SELECT pg_advisory_lock($_)") foreach (1 .. 4);
+forget();
 $log = cycle($node, refresh_timeout => '2s', views => $all);
 is(sorted_outcomes($log), with_failed('57014', @gates),
 	'refresh_timeout ends all views');

@@ -44,7 +44,8 @@ sub _parameter
 }
 
 # new_node(NAME, SETTING => VALUE, ...): a node, initialized but not started,
-# that is preloaded with the extension.
+# that is preloaded with the extension.  "allows_streaming" is as for a node's
+# init(), "install_path" as for new(); "initdb" has more arguments for that.
 #
 # What is set here for all of them keeps the log to what the tests read and
 # autovacuum out of what they measure.  The "lock_timeout" of the refresher
@@ -53,10 +54,13 @@ sub new_node
 {
 	my ($name, %settings) = @_;
 	my $streaming = delete $settings{allows_streaming};
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $path = delete $settings{install_path};
+	my @options = @{ delete $settings{initdb} // [] };
+	my $node = PostgreSQL::Test::Cluster->new($name,
+		$path ? (install_path => $path) : ());
 
 	$node->init(
-		extra => [ '--encoding=UTF8', '--locale=C' ],
+		extra => [ '--encoding=UTF8', '--locale=C', @options ],
 		allows_streaming => $streaming);
 	$node->append_conf(
 		'postgresql.conf',

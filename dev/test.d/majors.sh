@@ -51,22 +51,85 @@ become_root() {
 # Its tests run there as `dev/test` does on a machine of that release; it
 # prints the closing line, and its exit status is this script's.
 one_major() {
-	local major=$1 chroot=$CACHE/chroot-$1 work status=0
+	local major=$1 chroot=$CACHE/chroot-$1 work previous old='' status=0
 
 	need_packages mmdebstrap
 	lock "$chroot"
 	chroot_make "$major" "$chroot"
+	previous=$(previous_major "$major")
+	[ -z "$previous" ] || old_server_make "$previous"
 
 	work=$(mktemp -d "$chroot/tmp/work.XXXXXX")
 	on_exit chroot_sweep "$chroot"
 	chmod 755 "$work"
 	copy_checkout "$work/src"
+	if [ -n "$previous" ] && [ -e "$CACHE/old-$previous/usr" ]; then
+		old_server_copy "$CACHE/old-$previous" "$work/old" "$chroot"
+		old=/tmp/$(basename "$work")/old
+	fi
 	interruptible chroot "$chroot" env -i \
 		PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root CI="${CI-}" \
-		COPT="${COPT-$STRICT}" ${PROVE_TESTS:+"PROVE_TESTS=$PROVE_TESTS"} \
+		COPT="${COPT-$STRICT}" OLD_SERVER="$old" ${PROVE_TESTS:+"PROVE_TESTS=$PROVE_TESTS"} \
 		bash "/tmp/$(basename "$work")/src/dev/test" "${VERBOSE[@]}" ||
 		status=$?
 	exit "$status"
+}
+
+# The supported major before this one; nothing for the first.
+previous_major() {
+	local major previous=
+
+	for major in "${MAJORS[@]}"; do
+		[ "$major" != "$1" ] || break
+		previous=$major
+	done
+	echo "$previous"
+}
+
+# old_server_make MAJOR: have the files of that server, and of the libraries
+# that it needs, in the cache folder, for the test of pg_upgrade.
+old_server_make() {
+	local major=$1 folder=$CACHE/old-$1 suite libraries
+
+	exec 8>"$folder.lock"
+	flock -w 1800 8 || die "$folder is in use"
+	if [ "$FRESH" = yes ] || [ ! -e "$folder/usr" ]; then
+		rm -rf "$folder"
+		suite=$(find_suite "$major") || {
+			say "WARNING: pg_upgrade is not tested from PostgreSQL $major: not to be had"
+			exec 8>&-
+			return
+		}
+		say "fetching the server of PostgreSQL $major, to upgrade from"
+		mapfile -t libraries < <(suite_apt "$suite" apt-cache depends \
+			"postgresql-$major" | sed -n 's/^ *Depends: \(lib[a-z].*\)/\1/p' |
+			grep -vE '^lib(c6|llvm|gcc|stdc|jit)')
+		on_exit rm -rf "$folder.new"
+		rm -rf "$folder.new"
+		suite_unpack "$suite" "$folder.new" "postgresql-$major" \
+			"postgresql-client-$major" "postgresql-server-dev-$major" \
+			libsasl2-2 "${libraries[@]}" >&2
+		mv "$folder.new" "$folder"
+	fi
+	exec 8>&-
+}
+
+# old_server_copy FROM TO CHROOT: its server, and those of its libraries that
+# the chroot does not have, in "libraries".
+old_server_copy() {
+	local from=$1 to=$2 chroot=$3 part file
+
+	mkdir -p "$to/libraries"
+	for part in lib share include; do
+		mkdir -p "$to/usr/$part"
+		cp -a "$from/usr/$part/postgresql" "$to/usr/$part/"
+	done
+	for file in "$from"/{usr/,}lib/*-linux-gnu/*.so.*; do
+		[ -e "$file" ] || continue
+		compgen -G "$chroot/usr/lib/*/${file##*/}" >/dev/null ||
+			cp -a "$file" "$to/libraries/"
+	done
+	chmod -R a+rX "$to"
 }
 
 # copy_checkout FOLDER: make the folder and copy the checkout into it.
