@@ -172,6 +172,7 @@ need_packages() {
 
 	say "installing by apt: ${missing[*]}"
 	log=$(mktemp)
+	on_exit rm -f "$log"
 	[ "$server" = no ] || forbid_main_cluster
 	if [ "$update" = yes ]; then
 		apt_get update >"$log" 2>&1 || say "apt-get update reported errors"

@@ -17,6 +17,9 @@ declare -A SUITES=(
 	[19]='forky sid experimental'
 )
 
+# Any release serves with these, or they are not needed to run a server.
+COMMON_LIBRARIES='^lib(c6|c-bin|llvm|gcc|stdc)|-(perl|dev|data)$'
+
 # The exit status that says that a major cannot be had.
 UNAVAILABLE=77
 
@@ -101,17 +104,29 @@ old_server_make() {
 			return
 		}
 		say "fetching the server of PostgreSQL $major, to upgrade from"
-		mapfile -t libraries < <(suite_apt "$suite" apt-cache depends \
-			"postgresql-$major" | sed -n 's/^ *Depends: \(lib[a-z].*\)/\1/p' |
-			grep -vE '^lib(c6|llvm|gcc|stdc|jit)')
+		mapfile -t libraries < <(libraries_of "$suite" "postgresql-$major" |
+			sort -u)
 		on_exit rm -rf "$folder.new"
 		rm -rf "$folder.new"
 		suite_unpack "$suite" "$folder.new" "postgresql-$major" \
 			"postgresql-client-$major" "postgresql-server-dev-$major" \
-			libsasl2-2 "${libraries[@]}" >&2
+			"${libraries[@]}" >&2
 		mv "$folder.new" "$folder"
 	fi
 	exec 8>&-
+}
+
+# libraries_of SUITE PACKAGE: print the packages of the libraries that it needs,
+# themselves or for others, without those that any release serves or that take
+# LLVM.
+libraries_of() {
+	local direct
+
+	mapfile -t direct < <(suite_apt "$1" apt-cache depends "$2" |
+		sed -n 's/^ *Depends: \(lib.*\)/\1/p' | grep -vE "$COMMON_LIBRARIES")
+	suite_apt "$1" apt-cache depends --recurse --no-recommends --no-suggests \
+		--no-conflicts --no-breaks --no-replaces --no-enhances "${direct[@]}" |
+		grep '^lib' | grep -vE "$COMMON_LIBRARIES"
 }
 
 # old_server_copy FROM TO CHROOT: its server, and those of its libraries that
