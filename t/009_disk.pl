@@ -192,7 +192,7 @@ foreach my $part ('table', 'index')
 	{
 		like(
 			$log,
-			qr/ 53100 WARNING:  bigbrotr_refresher: history_failed view=$view error=".*$path.*: No space left on device"$/m,
+			qr/ 53100 WARNING:  bigbrotr_refresher: history_failed view=$view error=".*$path.*: No space left on device"$more/,
 			"as the log says of $view");
 	}
 	($counts, $log) = run_all();

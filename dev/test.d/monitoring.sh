@@ -558,11 +558,12 @@ check_missing_worker() {
 	seen "what it did is still known" "$(gauge views_total) == 13"
 }
 
-# The formats that quote keep the message as the plain one begins it.
+# The formats that quote keep the message as the plain one begins it.  More keys
+# may follow those that are named here.
 check_logs() {
 	local message
 
-	message='bigbrotr_refresher: view_refresh_failed view=relay_metadata_latest duration=[0-9.]+ sqlstate=22012 error="broken \\"here\\", say\\nwe; a=b \\\\ c"'
+	message='bigbrotr_refresher: view_refresh_failed view=relay_metadata_latest duration=[0-9.]+ sqlstate=22012 error="broken \\"here\\", say\\nwe; a=b \\\\ c"( [a-z_]+=[^ ]+)*'
 	holds "the plain log" grep -qE "WARNING:  $message\$" \
 		"$SCRATCH/log/server.log"
 	# shellcheck disable=SC2016
