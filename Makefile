@@ -11,6 +11,7 @@ OBJS = \
 	src/cycle/queue.o \
 	src/cycle/rank.o \
 	src/cycle/work.o \
+	src/record/deadlock.o \
 	src/record/history.o \
 	src/record/status.o \
 	src/refresh/change.o \

@@ -103,7 +103,7 @@ _PG_init(void)
 							   database_list->nnames * sizeof(bool) + 1);
 	status_init(database_list->names, database_has_worker,
 				database_list->nnames);
-	hook_install();
+	hook_install(status_tell_at_commit);
 
 	/* What pg_upgrade does is nobody else's to change. */
 	if (!IsBinaryUpgrade)

@@ -10,7 +10,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
@@ -50,13 +49,6 @@ typedef struct SqlRow
 	bool		nulls[SQL_STATUS_COLS];
 } SqlRow;
 
-/* Has this transaction refreshed a view by itself? */
-static bool sql_refreshed = false;
-
-static int	sql_slot;
-
-static void sql_note_refreshed(void);
-static void sql_tell_worker(XactEvent event, void *arg);
 static void sql_require_preload(void);
 static RefreshPlan *sql_plan_as_worker(void);
 static Oid	sql_worker_role(void);
@@ -363,33 +355,8 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 		history_write(label, &known, &result);
 	if (refresher_notify_channel[0])
 		Async_Notify(refresher_notify_channel, label);
-	sql_note_refreshed();
+	status_tell_at_commit();
 	PG_RETURN_VOID();
-}
-
-/*
- * Have the worker told of this refresh when it is committed.
- */
-static void
-sql_note_refreshed(void)
-{
-	static bool registered = false;
-
-	if (!registered)
-		RegisterXactCallback(sql_tell_worker, NULL);
-	registered = true;
-	sql_slot = status_find(get_database_name(MyDatabaseId));
-	sql_refreshed = sql_slot >= 0;
-}
-
-static void
-sql_tell_worker(XactEvent event, void *arg)
-{
-	if (sql_refreshed && event == XACT_EVENT_COMMIT)
-		status_refreshed_elsewhere(sql_slot);
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
-		event == XACT_EVENT_PREPARE)
-		sql_refreshed = false;
 }
 
 /*

@@ -19,21 +19,21 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
-#include "utils/array.h"
-#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 #include "src/common/compat.h"
 #include "src/common/elapsed.h"
 #include "src/common/settings.h"
+#include "src/record/deadlock.h"
 #include "src/record/status.h"
 
 /*
@@ -84,6 +84,9 @@ static const bool *status_registered;
 static StatusSlot *status_mine;
 static StatusRunning *status_my_view;
 
+/* Of which worker is to be told at the end of this transaction; -1: none */
+static int	status_told_slot = -1;
+
 static shmem_request_hook_type status_prev_shmem_request;
 static shmem_startup_hook_type status_prev_shmem_startup;
 
@@ -95,7 +98,8 @@ static void status_detach(int code, Datum arg);
 static void status_leave(int code, Datum arg);
 static void status_count(StatusCounts *counts, RefreshOutcome outcome);
 static void status_refuse_deadlock(StatusSlot *slot);
-static List *status_blockers(int pid);
+static void status_tell(XactEvent event, void *arg);
+static void status_refreshed_elsewhere(int slot);
 static void status_raise_not_running(const StatusSlot *slot, bool disabled);
 
 /*
@@ -540,76 +544,59 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 }
 
 /*
- * Raise an ERROR if a refresh of the cycle that we wait for waits for us, itself
- * or through other sessions: for a lock that our transaction holds.  The
+ * Raise an ERROR if a refresh of the cycle that we wait for waits for us.  The
  * server's deadlock detector cannot know, since we wait for no lock; so this is
  * asked as often as that would look.
  */
 static void
 status_refuse_deadlock(StatusSlot *slot)
 {
-	List	   *waiting = NIL;	/* processes that we wait for */
-	int			nrunning;
+	int			pids[STATUS_MAX_RUNNING];
+	int			npids = 0;
 
 	LWLockAcquire(status_shared->lock, LW_SHARED);
 	for (int i = 0; i < STATUS_MAX_RUNNING; i++)
 	{
 		if (slot->data.running[i].pid != 0)
-			waiting = lappend_int(waiting, slot->data.running[i].pid);
+			pids[npids++] = slot->data.running[i].pid;
 	}
 	LWLockRelease(status_shared->lock);
-	nrunning = list_length(waiting);
-
-	/* Whoever blocks one of them is added to the end. */
-	for (int i = 0; i < list_length(waiting); i++)
-	{
-		int			pid = list_nth_int(waiting, i);
-		List	   *blockers = status_blockers(pid);
-
-		CHECK_FOR_INTERRUPTS();
-		if (list_member_int(blockers, MyProcPid))
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
-					 errmsg("deadlock detected"),
-					 i < nrunning ?
-					 errdetail("This session waits for a cycle, in which process %d waits for a lock of this session.",
-							   pid) :
-					 errdetail("This session waits for a cycle, which waits for process %d, which waits for a lock of this session.",
-							   pid),
-					 errhint("Wait for a cycle in a transaction that has used none of the views.")));
-		waiting = list_concat_unique_int(waiting, blockers);
-		list_free(blockers);
-	}
-	list_free(waiting);
+	deadlock_check(pids, npids);
 }
 
 /*
- * The processes that hold, or wait before it for, a lock that a process waits
- * for.
+ * If this transaction commits, have the worker of this database told of what
+ * the transaction has changed: it has refreshed views, or the extension is
+ * there now.
  */
-static List *
-status_blockers(int pid)
+void
+status_tell_at_commit(void)
 {
-	Datum		array = DirectFunctionCall1(pg_blocking_pids,
-											Int32GetDatum(pid));
-	List	   *blockers = NIL;
-	Datum	   *values;
-	int			nvalues;
+	static bool registered = false;
 
-	deconstruct_array(DatumGetArrayTypeP(array), INT4OID, sizeof(int32), true,
-					  TYPALIGN_INT, &values, NULL, &nvalues);
-	for (int i = 0; i < nvalues; i++)
-		blockers = lappend_int(blockers, DatumGetInt32(values[i]));
-	pfree(values);
-	pfree(DatumGetPointer(array));
-	return blockers;
+	if (status_shared == NULL)
+		return;
+	if (!registered)
+		RegisterXactCallback(status_tell, NULL);
+	registered = true;
+	status_told_slot = status_find(get_database_name(MyDatabaseId));
+}
+
+static void
+status_tell(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT && status_told_slot >= 0)
+		status_refreshed_elsewhere(status_told_slot);
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+		event == XACT_EVENT_PREPARE)
+		status_told_slot = -1;
 }
 
 /*
  * A session of this database has committed refreshes of its own, of which the
  * history tells: the worker shall know.  Never raises an ERROR.
  */
-void
+static void
 status_refreshed_elsewhere(int slot)
 {
 	StatusSlot *other = &status_shared->slots[slot];

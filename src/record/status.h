@@ -100,8 +100,8 @@ extern void status_run_done(uint64 request);
 extern void status_run(const char *database, bool wait, StatusCounts *counts,
 					   int64 *duration);
 
-/* Refreshes by refresh(), in other sessions */
-extern void status_refreshed_elsewhere(int slot);
+/* What other sessions have done */
+extern void status_tell_at_commit(void);
 extern uint64 status_elsewhere(void);
 
 /* For everybody */

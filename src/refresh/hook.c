@@ -24,6 +24,7 @@
 #include "tcop/utility.h"
 #include "utils/memutils.h"
 
+#include "src/common/settings.h"
 #include "src/refresh/hook.h"
 #include "src/refresh/state.h"
 
@@ -46,6 +47,7 @@ static int	hook_size = 0;
 static bool hook_watching = false;
 
 static ProcessUtility_hook_type hook_previous = NULL;
+static void (*hook_extension_changed) (void);
 
 static void hook_utility(PlannedStmt *pstmt, const char *queryString,
 						 bool readOnlyTree, ProcessUtilityContext context,
@@ -55,6 +57,7 @@ static void hook_run(PlannedStmt *pstmt, const char *queryString,
 					 bool readOnlyTree, ProcessUtilityContext context,
 					 ParamListInfo params, QueryEnvironment *queryEnv,
 					 DestReceiver *dest, QueryCompletion *qc);
+static bool hook_is_extension(Node *statement);
 static void hook_note(Oid relid, uint64 settings);
 static void hook_put(const HookNote *note);
 static const HookNote *hook_find(Oid relid);
@@ -67,10 +70,14 @@ static void hook_end_subtransaction(SubXactEvent event,
 
 /*
  * Watch utility commands; in the postmaster, when the library is loaded.
+ *
+ * "extension_changed" is called in the transaction of whatever creates, alters
+ * or drops the extension.
  */
 void
-hook_install(void)
+hook_install(void (*extension_changed) (void))
 {
+	hook_extension_changed = extension_changed;
 	hook_previous = ProcessUtility_hook;
 	ProcessUtility_hook = hook_utility;
 }
@@ -147,6 +154,9 @@ hook_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	hook_run(pstmt, queryString, readOnlyTree, context, params, queryEnv,
 			 dest, qc);
 
+	if (hook_is_extension(pstmt->utilityStmt))
+		hook_extension_changed();
+
 	/*
 	 * The view is locked now.  If its name meant something else before, we
 	 * cannot be sure what was refreshed.
@@ -156,6 +166,27 @@ hook_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	{
 		CommandCounterIncrement();
 		hook_note(relid, settings);
+	}
+}
+
+/*
+ * Is this about our extension?
+ */
+static bool
+hook_is_extension(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_CreateExtensionStmt:
+			return strcmp(((CreateExtensionStmt *) statement)->extname,
+						  REFRESHER_NAME) == 0;
+		case T_AlterExtensionStmt:
+			return strcmp(((AlterExtensionStmt *) statement)->extname,
+						  REFRESHER_NAME) == 0;
+		case T_DropStmt:
+			return ((DropStmt *) statement)->removeType == OBJECT_EXTENSION;
+		default:
+			return false;
 	}
 }
 
