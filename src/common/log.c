@@ -90,6 +90,37 @@ log_lines(const char *lines)
 }
 
 /*
+ * A text that is valid in the database's encoding: this one if it is, else a
+ * copy in the current memory context, with \xNN for what is no character.
+ *
+ * The names of databases and roles, the list of views, and what other databases
+ * leave in shared memory may be in any encoding, and the server takes what a
+ * function returns for valid.
+ */
+const char *
+log_valid(const char *text)
+{
+	int			encoding = GetDatabaseEncoding();
+	const char *end = text +strlen(text);
+	StringInfoData copy;
+	int			length;
+
+	if (pg_verify_mbstr(encoding, text, end - text, true))
+		return text;
+
+	initStringInfo(&copy);
+	for (; text <end; text +=Max(length, 1))
+	{
+		length = pg_encoding_verifymbchar(encoding, text, end - text);
+		if (length > 0)
+			appendBinaryStringInfo(&copy, text, length);
+		else
+			appendStringInfo(&copy, "\\x%02x", (unsigned char) *text);
+	}
+	return copy.data;
+}
+
+/*
  * Cut a text (or NULL) in place to so many characters, and make it one of the
  * database's encoding.
  */

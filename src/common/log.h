@@ -18,6 +18,7 @@ extern void log_append_int(StringInfo line, const char *key, int64 value);
 extern void log_append_seconds(StringInfo line, const char *key,
 							   int64 microseconds);
 extern char *log_lines(const char *lines);
+extern const char *log_valid(const char *text);
 extern void log_clip(char *text, int limit);
 
 #endif							/* LOG_H */
