@@ -125,7 +125,9 @@ fuzz_check_list(const ViewList *list)
 		EXPECT(spec->schema == NULL ||
 			   (*spec->schema != '\0' && strlen(spec->schema) < NAMEDATALEN));
 		for (int j = 0; j < i && i < FUZZ_MANY; j++)
-			EXPECT(!fuzz_same_name(spec->name, list->specs[j].name) ||
+			EXPECT(spec->name_folds != list->specs[j].name_folds ||
+				   spec->schema_folds != list->specs[j].schema_folds ||
+				   !fuzz_same_name(spec->name, list->specs[j].name) ||
 				   !fuzz_same_name(spec->schema, list->specs[j].schema));
 	}
 }

@@ -38,9 +38,11 @@ static uint32 view_list_slots(int nspecs);
 static int	view_list_count(const char *string);
 static bool view_list_item(ViewListParser *parser, int stage);
 static bool view_list_name(ViewListParser *parser, ViewSpec *spec);
-static bool view_list_name_part(ViewListParser *parser, const char **part);
+static bool view_list_name_part(ViewListParser *parser, const char **part,
+								bool *folds);
 static bool view_list_identifier(const char *string, const char **cursor,
-								 char *name, ViewListError *error);
+								 char *name, bool *folds,
+								 ViewListError *error);
 static bool view_list_interval(ViewListParser *parser, int *interval);
 static bool view_list_add(ViewListParser *parser, const char *start);
 static bool view_list_fail(const char *string, const char *at,
@@ -124,6 +126,7 @@ view_list_names(const char *string, char (*names)[NAMEDATALEN], int *nnames,
 				ViewListError *error)
 {
 	const char *cursor = view_list_skip_blanks(string);
+	bool		folds;
 
 	*nnames = 0;
 	if (*cursor == '\0')
@@ -133,7 +136,8 @@ view_list_names(const char *string, char (*names)[NAMEDATALEN], int *nnames,
 	{
 		const char *start = view_list_skip_blanks(cursor);
 
-		if (!view_list_identifier(string, &cursor, names[*nnames], error))
+		if (!view_list_identifier(string, &cursor, names[*nnames], &folds,
+								  error))
 			return false;
 		for (int i = 0; i < *nnames; i++)
 		{
@@ -205,7 +209,8 @@ static bool
 view_list_name(ViewListParser *parser, ViewSpec *spec)
 {
 	spec->schema = NULL;
-	if (!view_list_name_part(parser, &spec->name))
+	spec->schema_folds = false;
+	if (!view_list_name_part(parser, &spec->name, &spec->name_folds))
 		return false;
 	if (*parser->cursor != '.')
 		return true;
@@ -215,7 +220,8 @@ view_list_name(ViewListParser *parser, ViewSpec *spec)
 							  "\"*\" cannot stand for a schema");
 	parser->cursor = view_list_skip_blanks(parser->cursor + 1);
 	spec->schema = spec->name;
-	if (!view_list_name_part(parser, &spec->name))
+	spec->schema_folds = spec->name_folds;
+	if (!view_list_name_part(parser, &spec->name, &spec->name_folds))
 		return false;
 	if (*parser->cursor == '.')
 		return view_list_fail(parser->string, parser->cursor, parser->error,
@@ -227,7 +233,7 @@ view_list_name(ViewListParser *parser, ViewSpec *spec)
  * Read an identifier, or '*', for which *part becomes NULL.
  */
 static bool
-view_list_name_part(ViewListParser *parser, const char **part)
+view_list_name_part(ViewListParser *parser, const char **part, bool *folds)
 {
 	char		name[NAMEDATALEN];
 	size_t		size;
@@ -235,10 +241,11 @@ view_list_name_part(ViewListParser *parser, const char **part)
 	if (*parser->cursor == '*')
 	{
 		*part = NULL;
+		*folds = false;
 		parser->cursor = view_list_skip_blanks(parser->cursor + 1);
 		return true;
 	}
-	if (!view_list_identifier(parser->string, &parser->cursor, name,
+	if (!view_list_identifier(parser->string, &parser->cursor, name, folds,
 							  parser->error))
 		return false;
 	size = strlen(name) + 1;
@@ -252,19 +259,21 @@ view_list_name_part(ViewListParser *parser, const char **part)
  * Read one identifier, quoted or not, at *cursor, and the blanks around it.
  *
  * The name goes into "name", of NAMEDATALEN bytes.  Only ASCII letters are
- * folded: in the postmaster, the encoding of a database is not known.  A name
- * that SQL would cut to length is refused, so that nothing else than what was
- * written is ever refreshed.
+ * folded: in the postmaster, the encoding of a database is not known.  *folds
+ * becomes true if there may be other letters to fold.  A name that SQL would
+ * cut to length is refused, so that nothing else than what was written is ever
+ * refreshed.
  */
 static bool
 view_list_identifier(const char *string, const char **cursor, char *name,
-					 ViewListError *error)
+					 bool *folds, ViewListError *error)
 {
 	const char *start = view_list_skip_blanks(*cursor);
 	const char *in = start;
 	bool		quoted = (*in == '"');
 	int			length = 0;
 
+	*folds = false;
 	if (quoted)
 		in++;
 	else if (!view_list_starts_name(*in))
@@ -291,6 +300,8 @@ view_list_identifier(const char *string, const char **cursor, char *name,
 								  NAMEDATALEN - 1);
 		if (!quoted && c >= 'A' && c <= 'Z')
 			c += 'a' - 'A';
+		if (!quoted && (c & 0x80) != 0)
+			*folds = true;
 		name[length++] = c;
 	}
 	name[length] = '\0';
@@ -360,8 +371,13 @@ view_list_add(ViewListParser *parser, const char *start)
 	{
 		ViewSpec   *other = &list->specs[parser->slots[slot] - 1];
 
-		/* No name is empty, so "" stands for none without confusion. */
-		if (strcmp(other->schema ? other->schema : "", schema) == 0 &&
+		/*
+		 * No name is empty, so "" stands for none without confusion.  Whether
+		 * names that fold differently are the same depends on the encoding.
+		 */
+		if (other->schema_folds == spec->schema_folds &&
+			other->name_folds == spec->name_folds &&
+			strcmp(other->schema ? other->schema : "", schema) == 0 &&
 			strcmp(other->name ? other->name : "", name) == 0)
 			return view_list_fail(parser->string, start, parser->error,
 								  "\"%s%s%s\" is listed twice",

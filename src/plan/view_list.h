@@ -10,7 +10,9 @@
  *
  * Identifiers fold and quote as in SQL.  This part knows no catalogs and
  * allocates nothing, so that it serves a check hook in the postmaster, where
- * there is neither a transaction nor a memory context to rely on.
+ * there is neither a transaction nor a memory context to rely on.  Nor is
+ * there an encoding: letters that are not ASCII are folded by whoever knows
+ * it, if the list says that they were not quoted.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -28,6 +30,8 @@ typedef struct ViewSpec
 {
 	const char *schema;			/* NULL if the name is not qualified */
 	const char *name;			/* NULL if it is '*' */
+	bool		schema_folds;	/* not quoted, and has more than ASCII */
+	bool		name_folds;
 	int			stage;			/* from 0 */
 	int			interval;		/* in seconds; 0 if the item names none */
 } ViewSpec;
