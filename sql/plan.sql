@@ -76,8 +76,27 @@ $$;
 SELECT view, method FROM bigbrotr_refresher.plan()
 WHERE (method = 'refresh concurrently') <> concurrently_works(view);
 
+-- CONCURRENTLY takes a temporary table, which the owner of the view makes.
 SET client_min_messages = warning;
+CREATE ROLE regress_owner;
+CREATE ROLE regress_temporary;
+GRANT USAGE ON SCHEMA mv TO regress_owner, regress_temporary;
+GRANT SELECT ON mv.source TO regress_owner, regress_temporary;
+REVOKE TEMPORARY ON DATABASE :"DBNAME" FROM PUBLIC;
+GRANT TEMPORARY ON DATABASE :"DBNAME" TO regress_temporary;
+ALTER MATERIALIZED VIEW mv.uniq OWNER TO regress_owner;
+ALTER MATERIALIZED VIEW mv.uniq_two OWNER TO regress_temporary;
+SELECT view, method FROM bigbrotr_refresher.plan()
+WHERE view IN ('mv.uniq', 'mv.uniq_two', 'mv.uniq_nulls');
+SELECT concurrently_works('mv.uniq'), concurrently_works('mv.uniq_two');
+SELECT bigbrotr_refresher.refresh('mv.uniq');
+SELECT bigbrotr_refresher.refresh('mv.uniq_two');
+GRANT TEMPORARY ON DATABASE :"DBNAME" TO PUBLIC;
+SELECT view, method FROM bigbrotr_refresher.plan() WHERE view = 'mv.uniq';
+
 DROP SCHEMA mv CASCADE;
+REVOKE ALL ON DATABASE :"DBNAME" FROM regress_temporary;
+DROP ROLE regress_owner, regress_temporary;
 
 --
 -- Functions and procedures

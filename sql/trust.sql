@@ -106,6 +106,29 @@ SELECT view, method, error FROM bigbrotr_refresher.plan()
 WHERE view IN ('trust.of_nobody', 'trust.of_us', 'trust.of_super',
 			   'trust.of_creator', 'trust.of_member_of_member');
 
+-- What a function reads counts only if it is called.
+CREATE MATERIALIZED VIEW trust.read_by_function AS SELECT 1 AS x;
+CREATE MATERIALIZED VIEW trust.a_reader AS SELECT 1 AS x;
+CREATE FUNCTION trust.a_reader_refresh() RETURNS void
+BEGIN ATOMIC SELECT count(*) FROM trust.read_by_function; END;
+SELECT view, method, depends_on FROM bigbrotr_refresher.plan()
+WHERE view = 'trust.a_reader';
+ALTER FUNCTION trust.a_reader_refresh OWNER TO regress_nobody;
+SELECT view, method, depends_on FROM bigbrotr_refresher.plan()
+WHERE view = 'trust.a_reader';
+
+-- refresh() does the same, and tells who asks: functions are judged by him.
+CREATE MATERIALIZED VIEW trust.told AS SELECT 1 AS x;
+CREATE FUNCTION trust.told_refresh() RETURNS void
+LANGUAGE plpgsql AS $$ BEGIN RAISE 'called'; END $$;
+RESET client_min_messages;
+\set VERBOSITY terse
+SELECT bigbrotr_refresher.refresh('trust.told');
+ALTER FUNCTION trust.told_refresh OWNER TO "regress ""odd"" role";
+SELECT bigbrotr_refresher.refresh('trust.told');
+SELECT bigbrotr_refresher.refresh('trust.alone');
+\set VERBOSITY default
+
 SET client_min_messages = warning;
 DROP SCHEMA trust CASCADE;
 DROP SCHEMA trust_too CASCADE;

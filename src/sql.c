@@ -25,12 +25,13 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "src/refresh/change.h"
-#include "src/record/history.h"
-#include "src/plan/plan.h"
-#include "src/worker/schedule.h"
+#include "src/common/log.h"
 #include "src/common/settings.h"
+#include "src/plan/plan.h"
+#include "src/record/history.h"
 #include "src/record/status.h"
+#include "src/refresh/change.h"
+#include "src/worker/schedule.h"
 
 #define SQL_PLAN_COLS	10
 #define SQL_STATUS_COLS 27
@@ -62,6 +63,9 @@ static TimestampTz sql_data_as_of(const RefreshPlan *plan,
 								  const RefreshResult *result);
 static const PlanItem *sql_find_item(const RefreshPlan *plan,
 									 const RefreshTarget *target);
+static void sql_refuse_null(FunctionCallInfo fcinfo, const char *function,
+							const char *hint);
+static Datum sql_text(const char *value);
 static void sql_put(SqlRow *row, Datum value);
 static void sql_put_null(SqlRow *row);
 static void sql_put_text(SqlRow *row, const char *value);
@@ -153,8 +157,17 @@ sql_plan_as_worker(void)
 static Oid
 sql_worker_role(void)
 {
-	return refresher_role[0] ? get_role_oid(refresher_role, false) :
-		BOOTSTRAP_SUPERUSERID;
+	Oid			role = BOOTSTRAP_SUPERUSERID;
+
+	if (refresher_role[0])
+		role = get_role_oid(refresher_role, true);
+	if (!OidIsValid(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist",
+						log_valid(refresher_role)),
+				 errhint("Create it, or correct \"" REFRESHER_NAME ".role\" and restart the server.")));
+	return role;
 }
 
 /*
@@ -252,7 +265,7 @@ sql_running(const StatusData *data)
 	for (int i = 0; i < STATUS_MAX_RUNNING; i++)
 	{
 		if (data->running[i].pid != 0)
-			labels[nlabels++] = CStringGetTextDatum(data->running[i].label);
+			labels[nlabels++] = sql_text(data->running[i].label);
 	}
 	return PointerGetDatum(construct_array(labels, nlabels, TEXTOID, -1,
 										   false, TYPALIGN_INT));
@@ -279,13 +292,16 @@ sql_buckets(const StatusData *data)
 Datum
 bigbrotr_refresher_run(PG_FUNCTION_ARGS)
 {
-	bool		wait = PG_GETARG_BOOL(0);
+	bool		wait;
 	TupleDesc	desc;
 	SqlRow		row = {0};
 	StatusCounts counts;
 	int64		duration;
 
 	sql_require_preload();
+	sql_refuse_null(fcinfo, "run(wait)",
+					"Pass \"true\" to wait for the end of the cycle, or \"false\".");
+	wait = PG_GETARG_BOOL(0);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
@@ -314,7 +330,7 @@ bigbrotr_refresher_run(PG_FUNCTION_ARGS)
 Datum
 bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *name;
 	ViewList   *list;
 	ViewListError error;
 	RefreshTarget target = {0};
@@ -325,13 +341,16 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 	ViewState	known = {0};
 
 	sql_require_preload();
+	sql_refuse_null(fcinfo, "refresh(view)",
+					"Pass the name of the view to refresh.");
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	list = palloc(view_list_size(name));
 	if (!view_list_parse(name, list, &error))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("invalid name of a view: \"%s\"", name),
 				 errdetail("At character %d: %s.", error.position,
-						   error.reason)));
+						   log_valid(error.reason))));
 	if (list->nspecs != 1 || list->specs[0].name == NULL ||
 		list->specs[0].interval != 0)
 		ereport(ERROR,
@@ -339,9 +358,16 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 				 errmsg("invalid name of a view: \"%s\"", name),
 				 errdetail("Exactly one view can be named, without an interval.")));
 
-	target.schema = list->specs[0].schema;
-	target.name = list->specs[0].name;
+	if (list->specs[0].schema != NULL)
+		target.schema = target_fold(list->specs[0].schema,
+									list->specs[0].schema_folds);
+	target.name = target_fold(list->specs[0].name, list->specs[0].name_folds);
 	target_resolve(&target, GetUserId());
+	if (target.refused != NULL)
+		ereport(NOTICE,
+				(errmsg("the refresh function of %s is not called, since role \"%s\", to which it belongs, is not trusted",
+						target_display(target_qualified_name(&target)),
+						target.refused)));
 	refresh_in_session(&target, &result);
 
 	plan = sql_plan_as_worker();
@@ -420,9 +446,32 @@ sql_labels(const RefreshPlan *plan, const int *items, int nitems)
 	Datum	   *labels = palloc(nitems * sizeof(Datum) + 1);
 
 	for (int i = 0; i < nitems; i++)
-		labels[i] = CStringGetTextDatum(plan->items[items[i]].label);
+		labels[i] = sql_text(plan->items[items[i]].label);
 	return PointerGetDatum(construct_array(labels, nitems, TEXTOID, -1, false,
 										   TYPALIGN_INT));
+}
+
+/*
+ * Raise an ERROR if the only argument is null.
+ */
+static void
+sql_refuse_null(FunctionCallInfo fcinfo, const char *function, const char *hint)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument of function %s must not be null", function),
+				 errhint("%s", hint)));
+}
+
+/*
+ * A text that may come from another database, as one of this database's
+ * encoding.
+ */
+static Datum
+sql_text(const char *value)
+{
+	return CStringGetTextDatum(log_valid(value));
 }
 
 static void
@@ -446,7 +495,7 @@ static void
 sql_put_text(SqlRow *row, const char *value)
 {
 	if (value != NULL)
-		sql_put(row, CStringGetTextDatum(value));
+		sql_put(row, sql_text(value));
 	else
 		sql_put_null(row);
 }

@@ -14,6 +14,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_attribute.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -155,6 +156,21 @@ compat_check_schema_usage(Oid namespace)
 
 	if (result != ACLCHECK_OK)
 		aclcheck_error(result, OBJECT_SCHEMA, get_namespace_name(namespace));
+}
+
+/*
+ * May this role make temporary tables in this database?
+ */
+static inline bool
+compat_may_make_temporary(Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(DatabaseRelationId, MyDatabaseId, role,
+						   ACL_CREATE_TEMP) == ACLCHECK_OK;
+#else
+	return pg_database_aclcheck(MyDatabaseId, role,
+								ACL_CREATE_TEMP) == ACLCHECK_OK;
+#endif
 }
 
 /*

@@ -125,6 +125,7 @@ queue_add_views(Queue *queue, const RefreshPlan *plan,
 		if (view->has_schema)
 			strlcpy(view->schema, item->target.schema, NAMEDATALEN);
 		strlcpy(view->name, item->target.name, NAMEDATALEN);
+		view->too_complex = item->target.too_complex;
 		view->relid = item->target.relid;
 		view->funcid = item->target.funcid;
 		view->wildcard = item->target.wildcard;

@@ -49,6 +49,7 @@ typedef struct QueueView
 	bool		has_schema;
 	char		schema[NAMEDATALEN];
 	char		name[NAMEDATALEN];
+	bool		too_complex;
 	Oid			relid;
 	Oid			funcid;
 	bool		wildcard;		/* no name of the list stands for it */

@@ -289,6 +289,7 @@ work_target(const QueueView *view)
 	target.schema = view->has_schema ? view->schema : NULL;
 	target.name = view->name;
 	target.wildcard = view->wildcard;
+	target.too_complex = view->too_complex;
 	target.relid = view->relid;
 	target.funcid = view->funcid;
 	return target;

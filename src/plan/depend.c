@@ -5,12 +5,22 @@
  *
  * The query of a view or materialized view is its rule "_RETURN", and
  * pg_depend names each relation that this rule refers to.  Plain views are
- * followed to what they read in turn.  Everything else ends the search: what
- * a materialized view that nobody refreshes reads does not matter to those
- * that read its rows.
+ * followed to what they read in turn.  So are functions, whether a query calls
+ * them itself or by an operator: pg_depend knows what a function with a body
+ * in standard SQL (BEGIN ATOMIC) refers to.  Nobody knows it of other
+ * functions.
  *
- * Each plain view is visited once, whatever the number of views above it, and
- * without recursion, so that neither wide nor deep schemas are a danger.
+ * Everything else ends the search: what a materialized view that nobody
+ * refreshes reads does not matter to those that read its rows.
+ *
+ * Each plain view and function is visited once, whatever the number of views
+ * above it, and without recursion, so that neither wide nor deep schemas are a
+ * danger to the plan.  They are one to the server, which expands the views of
+ * a query each time that it is planned.  So we also count what it would
+ * expand.
+ *
+ * Views and functions can refer to each other in circles, and then read the
+ * same.  (The visit is Tarjan's search for strongly connected components.)
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -25,10 +35,16 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_rewrite.h"
 #include "lib/qunique.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/parsenodes.h"
+#include "nodes/pg_list.h"
 #include "rewrite/rewriteSupport.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
@@ -38,96 +54,61 @@
 
 #include "src/plan/depend.h"
 
-/* How far a relation has been looked at */
-typedef enum DependState
+/* A relation, function or operator, by its catalog */
+typedef struct DependObject
 {
-	DEPEND_NEW,
-	DEPEND_IN_PROGRESS,
-	DEPEND_DONE
-} DependState;
+	Oid			classid;
+	Oid			objid;
+} DependObject;
 
-/* A relation */
 typedef struct DependNode
 {
-	Oid			relid;			/* the key; must be first */
+	DependObject object;		/* the key; must be first */
 	int			item;			/* the caller's number, or -1 */
-	DependState state;
+	bool		done;			/* all below it is known */
+	int			visit;			/* the last visit that came here */
+	int			number;			/* in the order of that visit */
+	int			lowest;			/* number of what is known to read it */
 	int			nreads;
-	Oid		   *reads;			/* what its query refers to */
+	DependObject *reads;		/* what it refers to */
 	int			next;			/* the next of these to look at */
+	int			depth;			/* of the views nested in it */
+	int			references;		/* to relations, views expanded; at most one
+								 * more than is allowed, as is the depth */
 	int			nitems;
-	int		   *items;			/* the items among those, and below */
+	int		   *items;			/* the items that it reads, ascending */
 } DependNode;
 
 struct DependGraph
 {
 	MemoryContext context;
+	MemoryContext scratch;		/* for one query */
 	HTAB	   *nodes;
+	int			nvisits;
 };
 
-static DependNode *depend_node(DependGraph *graph, Oid relid);
-static void depend_visit(DependGraph *graph, DependNode *root);
-static void depend_collect(DependGraph *graph, DependNode *node);
-static int	depend_compare_oids(const void *a, const void *b);
-static int	depend_compare_ints(const void *a, const void *b);
-
-/*
- * The relations that the query of a view or materialized view refers to, each
- * once, in order of their OIDs; none for a relation without a query.
- *
- * The array is allocated in the current memory context.  Takes no lock on any
- * of the relations.
- */
-Oid *
-depend_direct_reads(Oid relid, int *nreads)
+/* Counts references in a query */
+typedef struct DependCounter
 {
-	HeapTuple	rule = SearchSysCache2(RULERELNAME, ObjectIdGetDatum(relid),
-									   PointerGetDatum(ViewSelectRuleName));
-	Relation	catalog;
-	ScanKeyData key[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			ruleid;
-	int			size = 8;
-	Oid		   *reads;
+	DependGraph *graph;
+	Oid			relid;			/* whose query it is */
+	int			references;
+} DependCounter;
 
-	*nreads = 0;
-	if (!HeapTupleIsValid(rule))
-		return NULL;
-	ruleid = ((Form_pg_rewrite) GETSTRUCT(rule))->oid;
-	ReleaseSysCache(rule);
-
-	reads = palloc(size * sizeof(Oid));
-	catalog = table_open(DependRelationId, AccessShareLock);
-	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber,
-				F_OIDEQ, ObjectIdGetDatum(RewriteRelationId));
-	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber,
-				F_OIDEQ, ObjectIdGetDatum(ruleid));
-	scan = systable_beginscan(catalog, DependDependerIndexId, true, NULL,
-							  2, key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tuple);
-
-		/* The rule depends on its own view, too. */
-		if (depend->refclassid != RelationRelationId ||
-			depend->refobjid == relid)
-			continue;
-		if (*nreads == size)
-		{
-			size *= 2;
-			reads = repalloc(reads, size * sizeof(Oid));
-		}
-		reads[(*nreads)++] = depend->refobjid;
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-
-	/* There is an entry for each column. */
-	qsort(reads, *nreads, sizeof(Oid), depend_compare_oids);
-	*nreads = qunique(reads, *nreads, sizeof(Oid), depend_compare_oids);
-	return reads;
-}
+static DependNode *depend_node(DependGraph *graph, Oid classid, Oid objid);
+static void depend_visit(DependGraph *graph, DependNode *root);
+static bool depend_is_followed(const DependNode *node);
+static void depend_find_reads(DependNode *node);
+static HeapTuple depend_rule(Oid relid);
+static void depend_measure(DependGraph *graph, DependNode *node);
+static bool depend_is_expanded(const DependNode *node);
+static int	depend_count(DependGraph *graph, const DependNode *node);
+static bool depend_count_walker(Node *node, DependCounter *counter);
+static void depend_collect(DependGraph *graph, List *circle);
+static void depend_append(const DependNode *node, int *items, int *nitems);
+static void depend_sort(int *items, int *nitems);
+static int	depend_compare_objects(const void *a, const void *b);
+static int	depend_compare_ints(const void *a, const void *b);
 
 /*
  * Make a graph for about so many items, in the current memory context.
@@ -139,7 +120,11 @@ depend_create(int nitems)
 	HASHCTL		control;
 
 	graph->context = CurrentMemoryContext;
-	control.keysize = sizeof(Oid);
+	graph->scratch = AllocSetContextCreate(graph->context,
+										   "bigbrotr_refresher query",
+										   ALLOCSET_DEFAULT_SIZES);
+	graph->nvisits = 0;
+	control.keysize = sizeof(DependObject);
 	control.entrysize = sizeof(DependNode);
 	control.hcxt = graph->context;
 	graph->nodes = hash_create("bigbrotr_refresher dependencies",
@@ -157,7 +142,7 @@ depend_create(int nitems)
 int
 depend_add_item(DependGraph *graph, Oid relid, int item)
 {
-	DependNode *node = depend_node(graph, relid);
+	DependNode *node = depend_node(graph, RelationRelationId, relid);
 	int			before = node->item;
 
 	if (before < 0)
@@ -166,121 +151,420 @@ depend_add_item(DependGraph *graph, Oid relid, int item)
 }
 
 /*
- * The numbers of the items that the query of a relation reads, itself or
- * through plain views, in ascending order and each once.  The array belongs
- * to the graph.
+ * The numbers of the items that the query of a relation and a function read,
+ * themselves or through plain views and other functions, in ascending order
+ * and each once.  Either may be invalid.  The array is allocated in the
+ * current memory context.
  *
  * A relation may be among them itself: a plain view can be replaced by one
  * that reads what was built on it.
+ *
+ * Returns false if the query is beyond the bounds.
  */
-const int  *
-depend_items_read(DependGraph *graph, Oid relid, int *nitems)
+bool
+depend_items_read(DependGraph *graph, Oid relid, Oid funcid,
+				  int **items, int *nitems)
 {
-	DependNode *node = depend_node(graph, relid);
+	DependNode *relation = NULL;
+	DependNode *function = NULL;
+	int			total = 0;
 
-	if (node->state == DEPEND_NEW)
-		depend_visit(graph, node);
-	*nitems = node->nitems;
-	return node->items;
+	if (OidIsValid(relid))
+	{
+		relation = depend_node(graph, RelationRelationId, relid);
+		depend_visit(graph, relation);
+		total += relation->nitems;
+	}
+	if (OidIsValid(funcid))
+	{
+		function = depend_node(graph, ProcedureRelationId, funcid);
+		depend_visit(graph, function);
+		total += function->nitems;
+	}
+
+	*items = palloc(total * sizeof(int) + 1);
+	*nitems = 0;
+	depend_append(relation, *items, nitems);
+	depend_append(function, *items, nitems);
+	depend_sort(*items, nitems);
+	return relation == NULL ||
+		(relation->depth <= DEPEND_MAX_DEPTH &&
+		 relation->references <= DEPEND_MAX_REFERENCES);
 }
 
 static DependNode *
-depend_node(DependGraph *graph, Oid relid)
+depend_node(DependGraph *graph, Oid classid, Oid objid)
 {
+	DependObject object = {classid, objid};
 	bool		found;
-	DependNode *node = hash_search(graph->nodes, &relid, HASH_ENTER, &found);
+	DependNode *node = hash_search(graph->nodes, &object, HASH_ENTER, &found);
 
 	if (!found)
 	{
+		memset(node, 0, sizeof(DependNode));
+		node->object = object;
 		node->item = -1;
-		node->state = DEPEND_NEW;
-		node->nreads = node->next = node->nitems = 0;
-		node->reads = NULL;
-		node->items = NULL;
 	}
 	return node;
 }
 
 /*
- * Visit a relation, and first of all the plain views below it.
+ * Visit a node, unless that was done, and first of all what is below it.
+ *
+ * An ERROR leaves some nodes half visited.  The next visit that comes there
+ * begins with them anew.
  */
 static void
 depend_visit(DependGraph *graph, DependNode *root)
 {
 	MemoryContext caller = MemoryContextSwitchTo(graph->context);
-	List	   *path = list_make1(root);
+	int			visit = ++graph->nvisits;
+	List	   *path = root->done ? NIL : list_make1(root);
+	List	   *open = NIL;		/* visited, but what reads it may be, too */
+	int			nvisited = 0;
 
 	while (path != NIL)
 	{
 		DependNode *node = llast(path);
 
 		CHECK_FOR_INTERRUPTS();
-		if (node->state == DEPEND_NEW)
+		if (node->visit != visit)
 		{
-			node->reads = depend_direct_reads(node->relid, &node->nreads);
-			node->state = DEPEND_IN_PROGRESS;
+			depend_find_reads(node);
+			node->next = 0;
+			node->visit = visit;
+			node->number = node->lowest = nvisited++;
+			open = lappend(open, node);
 		}
 		if (node->next < node->nreads)
 		{
-			DependNode *below = depend_node(graph, node->reads[node->next++]);
+			DependObject *object = &node->reads[node->next++];
+			DependNode *below = depend_node(graph, object->classid,
+											object->objid);
 
-			if (below->item < 0 && below->state == DEPEND_NEW &&
-				get_rel_relkind(below->relid) == RELKIND_VIEW)
+			if (below->done || !depend_is_followed(below))
+				continue;
+			if (below->visit != visit)
 				path = lappend(path, below);
+			else
+				node->lowest = Min(node->lowest, below->number);
+			continue;
 		}
-		else
+
+		depend_measure(graph, node);
+		path = list_delete_last(path);
+		if (path != NIL)
 		{
-			depend_collect(graph, node);
-			node->state = DEPEND_DONE;
-			path = list_delete_last(path);
+			DependNode *above = llast(path);
+
+			above->lowest = Min(above->lowest, node->lowest);
+		}
+		if (node->lowest == node->number)
+		{
+			List	   *circle = NIL;
+			DependNode *member;
+
+			do
+			{
+				member = llast(open);
+				open = list_delete_last(open);
+				circle = lappend(circle, member);
+			} while (member != node);
+			depend_collect(graph, circle);
+			list_free(circle);
 		}
 	}
 	MemoryContextSwitchTo(caller);
 }
 
 /*
- * Put together the items that a relation reads, when all below it is known.
+ * Does what this refers to count for those that refer to it?
+ */
+static bool
+depend_is_followed(const DependNode *node)
+{
+	return node->object.classid != RelationRelationId ||
+		(node->item < 0 &&
+		 get_rel_relkind(node->object.objid) == RELKIND_VIEW);
+}
+
+/*
+ * Find what a relation's query, a function or an operator refers to: each
+ * object once, in order of catalogs and OIDs.  Takes no lock on any of them.
  */
 static void
-depend_collect(DependGraph *graph, DependNode *node)
+depend_find_reads(DependNode *node)
 {
-	int			nitems = 0;
+	DependObject depender = node->object;
+	Relation	catalog;
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	int			size = 8;
 
-	for (int i = 0; i < node->nreads; i++)
+	node->nreads = 0;
+	if (depender.classid == RelationRelationId)
 	{
-		DependNode *below = depend_node(graph, node->reads[i]);
+		HeapTuple	rule = depend_rule(node->object.objid);
 
-		nitems += below->item >= 0 ? 1 : below->nitems;
+		if (!HeapTupleIsValid(rule))
+			return;
+		depender.classid = RewriteRelationId;
+		depender.objid = ((Form_pg_rewrite) GETSTRUCT(rule))->oid;
+		ReleaseSysCache(rule);
 	}
-	if (nitems == 0)
-		return;
 
-	node->items = palloc(nitems * sizeof(int));
+	node->reads = palloc(size * sizeof(DependObject));
+	catalog = table_open(DependRelationId, AccessShareLock);
+	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(depender.classid));
+	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(depender.objid));
+	scan = systable_beginscan(catalog, DependDependerIndexId, true, NULL,
+							  2, key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tuple);
+		DependObject object = {depend->refclassid, depend->refobjid};
+
+		/* The rule depends on its own view, too. */
+		if ((object.classid != RelationRelationId &&
+			 object.classid != ProcedureRelationId &&
+			 object.classid != OperatorRelationId) ||
+			depend_compare_objects(&object, &node->object) == 0)
+			continue;
+		if (node->nreads == size)
+		{
+			size *= 2;
+			node->reads = repalloc(node->reads, size * sizeof(DependObject));
+		}
+		node->reads[node->nreads++] = object;
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+
+	/* There is an entry for each column. */
+	qsort(node->reads, node->nreads, sizeof(DependObject),
+		  depend_compare_objects);
+	node->nreads = qunique(node->reads, node->nreads, sizeof(DependObject),
+						   depend_compare_objects);
+}
+
+/*
+ * The rule that holds the query of a view or materialized view, or NULL.
+ */
+static HeapTuple
+depend_rule(Oid relid)
+{
+	return SearchSysCache2(RULERELNAME, ObjectIdGetDatum(relid),
+						   PointerGetDatum(ViewSelectRuleName));
+}
+
+/*
+ * Measure what the server would expand, when all below is known.
+ */
+static void
+depend_measure(DependGraph *graph, DependNode *node)
+{
+	bool		views = false;
+
+	node->depth = 0;
 	for (int i = 0; i < node->nreads; i++)
 	{
-		DependNode *below = depend_node(graph, node->reads[i]);
+		DependNode *below = depend_node(graph, node->reads[i].classid,
+										node->reads[i].objid);
 
-		if (below->item >= 0)
-			node->items[node->nitems++] = below->item;
-		else if (below->nitems > 0)
+		if (!depend_is_expanded(below))
+			continue;
+		views = true;
+		node->depth = Max(node->depth, below->depth + 1);
+	}
+	node->depth = Min(node->depth, DEPEND_MAX_DEPTH + 1);
+	node->references = node->nreads;
+	if (views && node->object.classid == RelationRelationId)
+		node->references = depend_count(graph, node);
+	node->references = Min(node->references, DEPEND_MAX_REFERENCES + 1);
+}
+
+/*
+ * Is this a plain view whose query takes its place in the queries that refer to
+ * it?  (Of relations that are no items, only plain views are visited.)
+ */
+static bool
+depend_is_expanded(const DependNode *node)
+{
+	return node->object.classid == RelationRelationId && node->item < 0 &&
+		node->visit > 0;
+}
+
+/*
+ * How often a view's query refers to relations, when the plain views in it are
+ * expanded.  The catalogs know which views it refers to, but not how often, so
+ * we have to read it.
+ */
+static int
+depend_count(DependGraph *graph, const DependNode *node)
+{
+	MemoryContext caller = MemoryContextSwitchTo(graph->scratch);
+	HeapTuple	rule = depend_rule(node->object.objid);
+	DependCounter counter = {0};
+	Datum		action;
+	bool		isnull;
+
+	counter.graph = graph;
+	counter.relid = node->object.objid;
+	if (HeapTupleIsValid(rule))
+	{
+		action = SysCacheGetAttr(RULERELNAME, rule, Anum_pg_rewrite_ev_action,
+								 &isnull);
+		Assert(!isnull);
+		(void) depend_count_walker(stringToNode(TextDatumGetCString(action)),
+								   &counter);
+		ReleaseSysCache(rule);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(graph->scratch);
+	return counter.references;
+}
+
+/*
+ * Returns true, to end the walk, when there are too many.
+ */
+static bool
+depend_count_walker(Node *node, DependCounter *counter)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		ListCell   *cell;
+
+		foreach(cell, ((Query *) node)->rtable)
 		{
-			memcpy(node->items + node->nitems, below->items,
-				   below->nitems * sizeof(int));
-			node->nitems += below->nitems;
+			RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
+			DependNode *below;
+
+			/* The rule's own relation stands there as OLD and NEW. */
+			if (entry->rtekind != RTE_RELATION ||
+				entry->relid == counter->relid)
+				continue;
+			below = depend_node(counter->graph, RelationRelationId,
+								entry->relid);
+			counter->references++;
+			if (depend_is_expanded(below))
+				counter->references += below->references;
+			if (counter->references > DEPEND_MAX_REFERENCES)
+				return true;
+		}
+		return query_tree_walker((Query *) node, depend_count_walker,
+								 counter, 0);
+	}
+	return expression_tree_walker(node, depend_count_walker, counter);
+}
+
+/*
+ * Put together the items that a node reads, when all below it is known; or that
+ * several nodes read, which refer to each other.
+ *
+ * Where they are those of one node below, the array is shared, so that a long
+ * chain of views above many items costs no memory.
+ */
+static void
+depend_collect(DependGraph *graph, List *circle)
+{
+	DependNode *last = NULL;
+	int			nsources = 0;
+	int			total = 0;
+	int		   *items = NULL;
+	int			nitems = 0;
+	ListCell   *cell;
+
+	/* What is in the circle has no items yet. */
+	foreach(cell, circle)
+	{
+		DependNode *node = lfirst(cell);
+
+		for (int i = 0; i < node->nreads; i++)
+		{
+			DependNode *below = depend_node(graph, node->reads[i].classid,
+											node->reads[i].objid);
+
+			if (below->item < 0 && below->nitems == 0)
+				continue;
+			last = below;
+			nsources++;
+			total += below->item >= 0 ? 1 : below->nitems;
 		}
 	}
-	qsort(node->items, node->nitems, sizeof(int), depend_compare_ints);
-	node->nitems = qunique(node->items, node->nitems, sizeof(int),
-						   depend_compare_ints);
+
+	if (nsources == 1 && last->item < 0)
+	{
+		items = last->items;
+		nitems = last->nitems;
+	}
+	else if (nsources > 0)
+	{
+		items = palloc_extended(total * sizeof(int), MCXT_ALLOC_HUGE);
+		foreach(cell, circle)
+		{
+			DependNode *node = lfirst(cell);
+
+			for (int i = 0; i < node->nreads; i++)
+			{
+				DependNode *below = depend_node(graph,
+												node->reads[i].classid,
+												node->reads[i].objid);
+
+				if (below->item >= 0)
+					items[nitems++] = below->item;
+				else
+					depend_append(below, items, &nitems);
+			}
+		}
+		depend_sort(items, &nitems);
+	}
+
+	foreach(cell, circle)
+	{
+		DependNode *node = lfirst(cell);
+
+		node->items = items;
+		node->nitems = nitems;
+		node->done = true;
+	}
+}
+
+/*
+ * Append the items that a node (or NULL) reads to others.
+ */
+static void
+depend_append(const DependNode *node, int *items, int *nitems)
+{
+	if (node == NULL || node->nitems == 0)
+		return;
+	memcpy(items + *nitems, node->items, node->nitems * sizeof(int));
+	*nitems += node->nitems;
+}
+
+/*
+ * Put items in order, each once.
+ */
+static void
+depend_sort(int *items, int *nitems)
+{
+	qsort(items, *nitems, sizeof(int), depend_compare_ints);
+	*nitems = qunique(items, *nitems, sizeof(int), depend_compare_ints);
 }
 
 static int
-depend_compare_oids(const void *a, const void *b)
+depend_compare_objects(const void *a, const void *b)
 {
-	Oid			left = *(const Oid *) a;
-	Oid			right = *(const Oid *) b;
+	const DependObject *left = a;
+	const DependObject *right = b;
 
-	return left < right ? -1 : left > right;
+	if (left->classid != right->classid)
+		return left->classid < right->classid ? -1 : 1;
+	return left->objid < right->objid ? -1 : left->objid > right->objid;
 }
 
 static int

@@ -6,7 +6,8 @@
  * Three steps, each linear (but for sorting) in views and dependencies:
  *
  * 1. The specifications become items, wildcards expanded.
- * 2. Each item learns which others it reads.
+ * 2. Each item learns which others it reads.  One whose query is beyond all
+ *	  bounds, or cannot be looked at, becomes an item that fails.
  * 3. The items are put in order: by stage, then as they are listed, and none
  *	  before what it reads.  The last wins: such an item is moved behind what
  *	  it reads, into a later stage if need be.
@@ -22,6 +23,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "common/hashfn.h"
 #include "lib/binaryheap.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -32,15 +34,17 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#include "src/plan/depend.h"
 #include "src/common/log.h"
+#include "src/common/protect.h"
+#include "src/plan/depend.h"
 #include "src/plan/plan.h"
 
-/* What tells whether two names stand for the same thing */
+/* What tells whether two names stand for the same thing; without padding */
 typedef struct PlanKey
 {
 	Oid			relid;
 	Oid			funcid;			/* only if there is no relation */
+	uint64		label;			/* a hash of it, only if there is neither */
 } PlanKey;
 
 typedef struct PlanEntry
@@ -64,12 +68,27 @@ typedef struct PlanBuilder
 	List	  **readers;		/* who reads each item */
 } PlanBuilder;
 
+/* What is done for one item, so that an ERROR is its own */
+typedef struct PlanStep
+{
+	PlanBuilder *builder;
+	PlanItem   *item;
+	bool		wildcard;		/* a wildcard has added it */
+	DependGraph *graph;
+	int			index;			/* of the item */
+} PlanStep;
+
 static void plan_expand(PlanBuilder *builder);
 static void plan_expand_wildcards(PlanBuilder *builder, bool qualified);
 static void plan_expand_wildcard(PlanBuilder *builder, const ViewSpec *spec);
 static void plan_add(PlanBuilder *builder, const ViewSpec *spec,
 					 const char *schema, const char *name);
+static PlanKey plan_key(const PlanItem *item);
+static void plan_look_up(void *arg);
 static void plan_connect(PlanBuilder *builder);
+static void plan_connect_item(void *arg);
+static void plan_protect(PlanItem *item, void (*function) (void *),
+						 PlanStep *step);
 static RefreshPlan *plan_order(PlanBuilder *builder);
 static int	plan_break_circle(PlanBuilder *builder, int from, int nleft);
 static int	plan_awaited(PlanBuilder *builder, int waiting);
@@ -83,7 +102,8 @@ static int	plan_compare_ready(Datum a, Datum b, void *arg);
  * Plan to refresh what a list names, called by "role" where functions are
  * called.
  *
- * What cannot be refreshed is in the plan too, with its reason.  The plan is
+ * What cannot be refreshed is in the plan too, with its reason, be that an
+ * ERROR which it raises while the catalogs are read.  The plan is
  * allocated in the current memory context, and does not point into the list.
  * Needs a transaction and a snapshot.
  */
@@ -125,7 +145,10 @@ plan_expand(PlanBuilder *builder)
 		const ViewSpec *spec = &builder->list->specs[i];
 
 		if (spec->name != NULL)
-			plan_add(builder, spec, spec->schema, spec->name);
+			plan_add(builder, spec,
+					 spec->schema ?
+					 target_fold(spec->schema, spec->schema_folds) : NULL,
+					 target_fold(spec->name, spec->name_folds));
 	}
 	plan_expand_wildcards(builder, true);
 	plan_expand_wildcards(builder, false);
@@ -164,10 +187,12 @@ plan_expand_wildcard(PlanBuilder *builder, const ViewSpec *spec)
 
 	if (spec->schema != NULL)
 	{
-		namespace = get_namespace_oid(spec->schema, true);
+		char	   *name = target_fold(spec->schema, spec->schema_folds);
+
+		namespace = get_namespace_oid(name, true);
 		if (!OidIsValid(namespace))
 		{
-			plan_add(builder, spec, spec->schema, "*");
+			plan_add(builder, spec, name, "*");
 			return;
 		}
 	}
@@ -177,7 +202,7 @@ plan_expand_wildcard(PlanBuilder *builder, const ViewSpec *spec)
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_class class = (Form_pg_class) GETSTRUCT(tuple);
-		PlanKey		key = {class->oid, InvalidOid};
+		PlanKey		key = {class->oid, InvalidOid, 0};
 		char	   *schema;
 
 		if (class->relkind != RELKIND_MATVIEW ||
@@ -205,6 +230,7 @@ plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
 		 const char *name)
 {
 	PlanItem	item = {0};
+	PlanStep	step = {0};
 	PlanKey		key;
 	PlanEntry  *entry;
 	bool		found = false;
@@ -213,38 +239,28 @@ plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
 	item.target.schema = schema ? pstrdup(schema) : NULL;
 	item.target.name = pstrdup(name);
 	item.target.wildcard = spec->name == NULL;
-	target_resolve(&item.target, builder->role);
 	item.spec = spec - builder->list->specs;
 	item.stage = spec->stage;
 	item.interval = spec->interval;
+	item.label = item.qualified = target_label(schema, name);
+	step.builder = builder;
+	step.item = &item;
+	step.wildcard = spec->name == NULL;
+	plan_protect(&item, plan_look_up, &step);
 
-	/* What a wildcard adds has the short name if that means the same. */
-	if (spec->name == NULL && !OidIsValid(item.target.relid))
-		item.label = psprintf("%s.*", target_label(NULL, schema));
-	else
-		item.label = target_label(spec->name == NULL &&
-								  OidIsValid(item.target.relid) &&
-								  RelnameGetRelid(name) == item.target.relid ?
-								  NULL : schema, name);
-	item.qualified = target_qualified_name(&item.target);
-
-	key.relid = item.target.relid;
-	key.funcid = OidIsValid(key.relid) ? InvalidOid : item.target.funcid;
-	if (OidIsValid(key.relid) || OidIsValid(key.funcid))
+	key = plan_key(&item);
+	entry = hash_search(builder->entries, &key, HASH_ENTER, &found);
+	if (found)
 	{
-		entry = hash_search(builder->entries, &key, HASH_ENTER, &found);
-		if (found)
-		{
-			PlanItem   *first = &builder->items[entry->item];
+		PlanItem   *first = &builder->items[entry->item];
 
-			if (first->note == NULL)
-				first->note = log_event("name_repeated",
-										"view", first->label,
-										"also", item.label, NULL);
-			return;
-		}
-		entry->item = builder->nitems;
+		if (first->notes[PLAN_NOTE_REPEATED] == NULL)
+			first->notes[PLAN_NOTE_REPEATED] =
+				log_event("name_repeated", "view", first->label,
+						  "also", item.label, NULL);
+		return;
 	}
+	entry->item = builder->nitems;
 
 	if (builder->nitems == builder->maxitems)
 	{
@@ -255,42 +271,114 @@ plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
 	builder->items[builder->nitems++] = item;
 }
 
+static PlanKey
+plan_key(const PlanItem *item)
+{
+	PlanKey		key = {item->target.relid, InvalidOid, 0};
+
+	if (!OidIsValid(key.relid))
+		key.funcid = item->target.funcid;
+	if (!OidIsValid(key.relid) && !OidIsValid(key.funcid))
+		key.label = hash_bytes_extended((const unsigned char *) item->label,
+										strlen(item->label), 0);
+	return key;
+}
+
+/*
+ * Find what an item stands for, and name it.
+ */
+static void
+plan_look_up(void *arg)
+{
+	PlanStep   *step = arg;
+	PlanItem   *item = step->item;
+	RefreshTarget *target = &item->target;
+
+	target_resolve(target, step->builder->role);
+
+	/* What a wildcard adds has the short name if that means the same. */
+	if (step->wildcard && !OidIsValid(target->relid))
+		item->label = psprintf("%s.*", target_label(NULL, target->schema));
+	else if (step->wildcard && RelnameGetRelid(target->name) == target->relid)
+		item->label = target_label(NULL, target->name);
+	item->qualified = target_qualified_name(target);
+
+	if (target->refused != NULL)
+		item->notes[PLAN_NOTE_REFUSED] =
+			log_event("function_refused", "view", item->label,
+					  "owner", target->refused, NULL);
+}
+
 /*
  * Step 2: who reads whom.
  */
 static void
 plan_connect(PlanBuilder *builder)
 {
-	DependGraph *graph = depend_create(builder->nitems);
+	PlanStep	step = {0};
 
+	step.builder = builder;
+	step.graph = depend_create(builder->nitems);
 	for (int i = 0; i < builder->nitems; i++)
 	{
 		if (OidIsValid(builder->items[i].target.relid))
-			depend_add_item(graph, builder->items[i].target.relid, i);
+			depend_add_item(step.graph, builder->items[i].target.relid, i);
 	}
 
 	builder->nwaits = palloc0(builder->nitems * sizeof(int) + 1);
 	builder->readers = palloc0(builder->nitems * sizeof(List *) + 1);
 	for (int i = 0; i < builder->nitems; i++)
 	{
-		PlanItem   *item = &builder->items[i];
-		const int  *reads;
-		int			nreads;
-
-		if (!OidIsValid(item->target.relid))
-			continue;
-		reads = depend_items_read(graph, item->target.relid, &nreads);
-		item->depends = palloc(nreads * sizeof(int) + 1);
-		for (int j = 0; j < nreads; j++)
-		{
-			if (reads[j] == i)
-				continue;		/* it reads its own old rows */
-			item->depends[item->ndepends++] = reads[j];
-			builder->readers[reads[j]] =
-				lappend_int(builder->readers[reads[j]], i);
-		}
-		builder->nwaits[i] = item->ndepends;
+		step.item = &builder->items[i];
+		step.index = i;
+		plan_protect(step.item, plan_connect_item, &step);
 	}
+}
+
+static void
+plan_connect_item(void *arg)
+{
+	PlanStep   *step = arg;
+	PlanBuilder *builder = step->builder;
+	PlanItem   *item = step->item;
+	int		   *reads;
+	int			nreads;
+
+	if (!depend_items_read(step->graph, item->target.relid,
+						   item->target.funcid, &reads, &nreads))
+	{
+		item->target.too_complex = true;
+		target_resolve(&item->target, builder->role);
+	}
+
+	item->depends = reads;
+	for (int i = 0; i < nreads; i++)
+	{
+		if (reads[i] == step->index)
+			continue;			/* it reads its own old rows */
+		builder->readers[reads[i]] = lappend_int(builder->readers[reads[i]],
+												 step->index);
+		item->depends[item->ndepends++] = reads[i];
+	}
+	builder->nwaits[step->index] = item->ndepends;
+}
+
+/*
+ * Do something for an item; if that raises an ERROR, it is the reason why the
+ * item cannot be refreshed.
+ */
+static void
+plan_protect(PlanItem *item, void (*function) (void *), PlanStep *step)
+{
+	ErrorData  *error = protect_call(function, step);
+
+	if (error == NULL)
+		return;
+	item->target.method = REFRESH_METHOD_NONE;
+	item->target.sqlerrcode = error->sqlerrcode;
+	item->target.message = error->message;
+	item->target.detail = error->detail;
+	item->target.hint = error->hint;
 }
 
 /*
@@ -389,7 +477,8 @@ plan_break_circle(PlanBuilder *builder, int from, int nleft)
 	}
 	item->ndepends = kept;
 	builder->nwaits[chosen] = 0;
-	item->note = log_event("circular_dependency", "view", item->label, NULL);
+	item->notes[PLAN_NOTE_CIRCLE] = log_event("circular_dependency",
+											  "view", item->label, NULL);
 	return chosen;
 }
 
@@ -418,8 +507,6 @@ plan_note_moved(PlanBuilder *builder, PlanItem *item)
 {
 	StringInfoData after;
 
-	if (item->note != NULL)
-		return;
 	initStringInfo(&after);
 	for (int i = 0; i < item->ndepends; i++)
 	{
@@ -431,8 +518,9 @@ plan_note_moved(PlanBuilder *builder, PlanItem *item)
 							 read->label);
 	}
 	if (after.len > 0)
-		item->note = log_event("order_corrected", "view", item->label,
-							   "after", after.data, NULL);
+		item->notes[PLAN_NOTE_MOVED] =
+			log_event("order_corrected", "view", item->label,
+					  "after", after.data, NULL);
 	pfree(after.data);
 }
 

@@ -13,6 +13,17 @@
 #include "src/plan/target.h"
 #include "src/plan/view_list.h"
 
+/* What there is to say of an item, once: lines for the log */
+typedef enum PlanNote
+{
+	PLAN_NOTE_REPEATED,			/* two names of the list stand for it */
+	PLAN_NOTE_REFUSED,			/* its function is not called */
+	PLAN_NOTE_CIRCLE,			/* it goes first in a circle */
+	PLAN_NOTE_MOVED				/* it is listed before what it reads */
+} PlanNote;
+
+#define PLAN_NNOTES		(PLAN_NOTE_MOVED + 1)
+
 /* One view to be refreshed */
 typedef struct PlanItem
 {
@@ -26,7 +37,7 @@ typedef struct PlanItem
 	int			ndepends;
 	int		   *depends;		/* the items that it reads: indexes, all
 								 * smaller than its own, ascending */
-	const char *note;			/* what is to be said of it once, or NULL */
+	const char *notes[PLAN_NNOTES]; /* by PlanNote; NULL: nothing to say */
 } PlanItem;
 
 /* All views, in an order in which they can be refreshed one by one */

@@ -7,7 +7,9 @@
  * without arguments, a procedure of that name, and REFRESH for a materialized
  * view.  A function runs with the rights of the role that calls it, and that
  * role is a strong one in a database in which weaker ones may create
- * functions; so a function counts only if its owner could do as much anyway.
+ * functions; so a function is called only if its owner could do as much
+ * anyway.  A materialized view is refreshed without any other, so that nobody
+ * can stop its refreshes by creating a function.
  *
  * Everything here reads the catalogs through the system caches and takes no
  * lock on a relation: planning must never wait for somebody's REFRESH.
@@ -27,8 +29,10 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "parser/scansup.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -38,18 +42,28 @@
 #include "utils/syscache.h"
 
 #include "src/common/compat.h"
+#include "src/common/log.h"
 #include "src/common/settings.h"
+#include "src/plan/depend.h"
 #include "src/plan/target.h"
 
 #define TARGET_SUFFIX "_refresh"
 
+static char *target_quote(const char *schema, const char *name);
 static void target_find_relation(RefreshTarget *target);
 static HeapTuple target_find_function(RefreshTarget *target);
 static HeapTuple target_function_in(const char *name, Oid namespace);
-static bool target_trusts(RefreshTarget *target, Form_pg_proc proc, Oid role);
+static bool target_trusts(Form_pg_proc proc, Oid role);
+static const char *target_role_name(Oid role);
 static void target_choose_refresh(RefreshTarget *target);
 static bool target_has_full_unique_index(Oid relid);
+static bool target_explain_encoding(RefreshTarget *target);
+static void target_explain_complexity(RefreshTarget *target);
+static void target_explain_distrust(RefreshTarget *target, Form_pg_proc proc,
+									Oid role);
 static void target_explain_missing(RefreshTarget *target);
+static const char *target_display_function(const char *schema,
+										   const char *name);
 static const char *target_relkind_name(char relkind);
 
 /*
@@ -69,28 +83,41 @@ target_resolve(RefreshTarget *target, Oid role)
 	target->relkind = 0;
 	target->funcid = InvalidOid;
 	target->method = REFRESH_METHOD_NONE;
+	target->refused = NULL;
 	target->sqlerrcode = 0;
 	target->message = target->detail = target->hint = NULL;
 
+	if (target_explain_encoding(target))
+		return;
 	target_find_relation(target);
+	if (target->too_complex)
+	{
+		target_explain_complexity(target);
+		return;
+	}
 	tuple = target_find_function(target);
 
 	if (HeapTupleIsValid(tuple))
 	{
 		Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(tuple);
 
-		if (target_trusts(target, proc, role))
+		if (target_trusts(proc, role))
 		{
 			target->funcid = proc->oid;
 			target->method = proc->prokind == PROKIND_PROCEDURE ?
 				REFRESH_METHOD_PROCEDURE : REFRESH_METHOD_FUNCTION;
 		}
+		else if (target->relkind == RELKIND_MATVIEW)
+			target->refused = target_role_name(proc->proowner);
+		else
+			target_explain_distrust(target, proc, role);
 		ReleaseSysCache(tuple);
 	}
-	else if (target->relkind == RELKIND_MATVIEW)
-		target_choose_refresh(target);
-	else
+	else if (target->relkind != RELKIND_MATVIEW)
 		target_explain_missing(target);
+
+	if (!OidIsValid(target->funcid) && target->relkind == RELKIND_MATVIEW)
+		target_choose_refresh(target);
 }
 
 /*
@@ -107,8 +134,9 @@ target_check_unchanged(const RefreshTarget *planned, const RefreshTarget *now)
 
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("\"%s\" was dropped, renamed or created anew since the cycle was planned",
-					target_label(planned->schema, planned->name)),
+			 errmsg("%s was dropped, renamed or created anew since the cycle was planned",
+					target_display(target_label(planned->schema,
+												planned->name))),
 			 errhint("The next cycle will find what there is then.")));
 }
 
@@ -213,15 +241,16 @@ target_command(const RefreshTarget *target)
 	if (name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("\"%s\" was dropped in this moment",
-						target_label(target->schema, target->name))));
-	return psprintf(format, target_label(get_namespace_name(namespace), name));
+				 errmsg("%s was dropped in this moment",
+						target_display(target_label(target->schema,
+													target->name)))));
+	return psprintf(format, target_quote(get_namespace_name(namespace), name));
 }
 
 /*
- * The name with its schema, as far as there is one, quoted as in SQL.
+ * The name with its schema, as far as there is one, as a label.
  */
-char *
+const char *
 target_qualified_name(const RefreshTarget *target)
 {
 	Oid			namespace = InvalidOid;
@@ -237,21 +266,49 @@ target_qualified_name(const RefreshTarget *target)
 }
 
 /*
+ * A name of the list as SQL would read it in this database: what was not
+ * quoted is folded to lower case in encodings of one byte a character.  (The
+ * list's parser has folded what is ASCII.)  The result is a copy.
+ */
+char *
+target_fold(const char *name, bool folds)
+{
+	return folds ? downcase_identifier(name, strlen(name), false, false) :
+		pstrdup(name);
+}
+
+/*
  * A name as the log, the history and SQL itself write it: quoted where SQL
  * needs it, so that two names never look the same.
  *
- * One name has one label, whatever the session has set: a label is a key.
+ * One name has one label, whatever the session has set: a label is a key.  It
+ * is valid text, even if the name is not.
  */
-char *
+const char *
 target_label(const char *schema, const char *name)
 {
+	return log_valid(target_quote(schema, name));
+}
+
+/*
+ * A label as messages have names, in double quotes, unless it has them already.
+ */
+const char *
+target_display(const char *label)
+{
+	return strchr(label, '"') != NULL ? label : psprintf("\"%s\"", label);
+}
+
+static char *
+target_quote(const char *schema, const char *name)
+{
 	bool		quote_all = quote_all_identifiers;
-	char	   *label;
+	char	   *quoted;
 
 	quote_all_identifiers = false;
-	label = quote_qualified_identifier(schema, name);
+	quoted = quote_qualified_identifier(schema, name);
 	quote_all_identifiers = quote_all;
-	return label;
+	return quoted;
 }
 
 const char *
@@ -365,47 +422,49 @@ target_function_in(const char *name, Oid namespace)
 
 /*
  * May "role" call this function?  Only if the function's owner could do all
- * that the role can.  If not, the target's message says whose function it is.
+ * that the role can.
  */
 static bool
-target_trusts(RefreshTarget *target, Form_pg_proc proc, Oid role)
+target_trusts(Form_pg_proc proc, Oid role)
 {
-	const char *owner;
+	return superuser_arg(proc->proowner) ||
+		has_privs_of_role(proc->proowner, role);
+}
 
-	if (superuser_arg(proc->proowner) || has_privs_of_role(proc->proowner, role))
-		return true;
+/*
+ * The name of a role, which may have been dropped.  Roles are shared by
+ * databases of all encodings.
+ */
+static const char *
+target_role_name(Oid role)
+{
+	const char *name = GetUserNameFromId(role, true);
 
-	owner = GetUserNameFromId(proc->proowner, true);
-	if (owner == NULL)
-		owner = "(dropped)";
-	target->sqlerrcode = ERRCODE_INSUFFICIENT_PRIVILEGE;
-	target->message = psprintf("refresh function \"%s()\" belongs to role \"%s\", which is not trusted",
-							   target_label(get_namespace_name(proc->pronamespace),
-											NameStr(proc->proname)),
-							   owner);
-	target->detail = psprintf("A refresh function must belong to a superuser or to a role that has the privileges of \"%s\".",
-							  GetUserNameFromId(role, false));
-	target->hint = "Change the owner of the function, or drop it.";
-	return false;
+	return name != NULL ? log_valid(name) : "(dropped)";
 }
 
 /*
  * Choose between REFRESH and REFRESH CONCURRENTLY, by what the latter asks
- * for.  (matview.c of the server has the same rules.)
+ * for: rows to compare with, an index to compare by, and a temporary table,
+ * made with the rights of the view's owner.  (matview.c of the server has the
+ * same rules.)
  */
 static void
 target_choose_refresh(RefreshTarget *target)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID,
 										ObjectIdGetDatum(target->relid));
-	bool		populated = false;
+	bool		possible = false;
 
 	if (HeapTupleIsValid(tuple))
 	{
-		populated = ((Form_pg_class) GETSTRUCT(tuple))->relispopulated;
+		Form_pg_class class = (Form_pg_class) GETSTRUCT(tuple);
+
+		possible = class->relispopulated &&
+			compat_may_make_temporary(class->relowner);
 		ReleaseSysCache(tuple);
 	}
-	target->method = populated && target_has_full_unique_index(target->relid) ?
+	target->method = possible && target_has_full_unique_index(target->relid) ?
 		REFRESH_METHOD_CONCURRENTLY : REFRESH_METHOD_PLAIN;
 }
 
@@ -447,40 +506,101 @@ target_has_full_unique_index(Oid relid)
 	return found;
 }
 
+/*
+ * If the name is not one that this database can have, say so.  (One list serves
+ * databases of several encodings.)
+ */
+static bool
+target_explain_encoding(RefreshTarget *target)
+{
+	if (pg_verifymbstr(target->name, strlen(target->name), true) &&
+		(target->schema == NULL ||
+		 pg_verifymbstr(target->schema, strlen(target->schema), true)))
+		return false;
+
+	target->sqlerrcode = ERRCODE_CHARACTER_NOT_IN_REPERTOIRE;
+	target->message = psprintf("name %s is not valid in the encoding \"%s\" of this database",
+							   target_display(target_label(target->schema,
+														   target->name)),
+							   GetDatabaseEncodingName());
+	target->detail = "Names of the list are compared byte by byte with those of each database.";
+	target->hint = "Write the list in the encoding of this database, or give the view a name in ASCII.";
+	return true;
+}
+
+static void
+target_explain_complexity(RefreshTarget *target)
+{
+	target->sqlerrcode = ERRCODE_STATEMENT_TOO_COMPLEX;
+	target->message = psprintf("query of view %s is too complex",
+							   target_display(target_label(target->schema,
+														   target->name)));
+	target->detail = psprintf("More than %d views are nested below it, or it refers to more than %d relations when they are expanded.",
+							  DEPEND_MAX_DEPTH, DEPEND_MAX_REFERENCES);
+	target->hint = "Make one of the views below it a materialized view.";
+}
+
+static void
+target_explain_distrust(RefreshTarget *target, Form_pg_proc proc, Oid role)
+{
+	const char *schema = get_namespace_name(proc->pronamespace);
+
+	target->sqlerrcode = ERRCODE_INSUFFICIENT_PRIVILEGE;
+	target->message = psprintf("refresh function %s belongs to role \"%s\", which is not trusted",
+							   target_display_function(schema,
+													   NameStr(proc->proname)),
+							   target_role_name(proc->proowner));
+	target->detail = psprintf("A refresh function must belong to a superuser or to a role that has the privileges of \"%s\".",
+							  target_role_name(role));
+	target->hint = "Change the owner of the function, or drop it.";
+}
+
 static void
 target_explain_missing(RefreshTarget *target)
 {
-	char	   *label = target_label(target->schema, target->name);
-	char		function[NAMEDATALEN + sizeof(TARGET_SUFFIX)];
-
-	snprintf(function, sizeof(function), "%s" TARGET_SUFFIX, target->name);
+	const char *name = target_display(target_label(target->schema,
+												   target->name));
+	const char *function =
+		target_display_function(target->schema,
+								psprintf("%s" TARGET_SUFFIX, target->name));
 
 	if (target->schema != NULL &&
 		!OidIsValid(get_namespace_oid(target->schema, true)))
 	{
 		target->sqlerrcode = ERRCODE_UNDEFINED_SCHEMA;
-		target->message = psprintf("schema \"%s\" does not exist",
-								   target->schema);
+		target->message = psprintf("schema %s does not exist",
+								   target_display(target_label(NULL, target->schema)));
 		target->hint = "Create it, or correct the name.";
 		return;
 	}
 
 	target->sqlerrcode = ERRCODE_UNDEFINED_FUNCTION;
-	target->message = psprintf("refresh function \"%s()\" does not exist",
-							   target_label(target->schema, function));
 	if (target->relkind != 0)
 	{
-		target->detail = psprintf("\"%s\" is a %s, and only a materialized view can do without.",
-								  label,
+		target->message = psprintf("refresh function %s does not exist",
+								   function);
+		target->detail = psprintf("%s is a %s, and only a materialized view can do without.",
+								  name,
 								  target_relkind_name(target->relkind));
 		target->hint = "Create a function of this name without arguments, or correct the name.";
 		return;
 	}
-	target->detail = psprintf("There is no materialized view \"%s\" either.",
-							  label);
+	target->message = psprintf("materialized view or refresh function %s does not exist",
+							   name);
+	target->detail = psprintf("There is neither a materialized view %s nor a function %s without arguments.",
+							  name, function);
 	target->hint = target->schema != NULL ?
 		"Create one of them, or correct the name." :
 		"Create one of them in a schema of the search_path, or name the schema that has it.";
+}
+
+/*
+ * The name of a function as messages have it.
+ */
+static const char *
+target_display_function(const char *schema, const char *name)
+{
+	return target_display(psprintf("%s()", target_label(schema, name)));
 }
 
 static const char *

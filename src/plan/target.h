@@ -12,8 +12,8 @@
 
 #include "nodes/primnodes.h"
 
-/* Room for a label: two names of which every byte is a doubled quote */
-#define TARGET_LABEL_SIZE	(4 * NAMEDATALEN + 8)
+/* Room for a label: two names of which every byte is written as \xNN */
+#define TARGET_LABEL_SIZE	(8 * NAMEDATALEN + 8)
 
 /* How a target is refreshed */
 typedef enum RefreshMethod
@@ -27,18 +27,22 @@ typedef enum RefreshMethod
 
 /*
  * A name, and what the catalogs say of it.  A target need not be a relation:
- * a function alone will do, and then relid is invalid.
+ * a function alone will do, and then relid is invalid.  The first three are
+ * what target_resolve() is given.
  */
 typedef struct RefreshTarget
 {
 	const char *schema;			/* NULL: look the name up by search_path */
 	const char *name;
 	bool		wildcard;		/* a "*" of the list stands for it */
+	bool		too_complex;	/* its query is, as the plan has found */
 
 	Oid			relid;			/* the relation, if there is one */
 	char		relkind;		/* its kind, or 0 */
 	Oid			funcid;			/* the function or procedure, if used */
 	RefreshMethod method;
+	const char *refused;		/* who owns the function that a materialized
+								 * view is refreshed without, or NULL */
 
 	/* Why there is no method: a message in the server's own style */
 	int			sqlerrcode;
@@ -54,8 +58,10 @@ extern void target_raise(const RefreshTarget *target);
 extern void target_lock(const RefreshTarget *target);
 extern FuncExpr *target_call(const RefreshTarget *target);
 extern char *target_command(const RefreshTarget *target);
-extern char *target_qualified_name(const RefreshTarget *target);
-extern char *target_label(const char *schema, const char *name);
+extern const char *target_qualified_name(const RefreshTarget *target);
+extern char *target_fold(const char *name, bool folds);
+extern const char *target_label(const char *schema, const char *name);
+extern const char *target_display(const char *label);
 extern const char *target_method_name(RefreshMethod method);
 
 #endif							/* TARGET_H */

@@ -28,7 +28,6 @@
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -271,9 +270,6 @@ history_insert(HistoryCall *call)
 	Datum		values[HISTORY_COLS];
 	char		nulls[HISTORY_COLS];
 	int			col = 0;
-
-	/* The list may have been written in another encoding than the table. */
-	pg_verifymbstr(call->label, strlen(call->label), false);
 
 	memset(nulls, ' ', sizeof(nulls));
 	history_set_text(values, nulls, col++, call->label);

@@ -32,6 +32,7 @@
 
 #include "src/common/compat.h"
 #include "src/common/elapsed.h"
+#include "src/common/log.h"
 #include "src/common/settings.h"
 #include "src/record/deadlock.h"
 #include "src/record/status.h"
@@ -481,7 +482,7 @@ status_run(const char *database, bool wait, StatusCounts *counts,
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("no worker refreshes the views of database \"%s\"",
-						database),
+						log_valid(database)),
 				 errhint("Add the database to \"" REFRESHER_NAME ".databases\" and restart the server.")));
 	if (wait && status_mine != NULL)
 		ereport(ERROR,
@@ -625,28 +626,28 @@ status_elsewhere(void)
 static void
 status_raise_not_running(const StatusSlot *slot, bool disabled)
 {
-	const char *database = slot->data.database;
+	const char *name = log_valid(slot->data.database);
 
 	if (disabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the worker of database \"%s\" is disabled", database),
+				 errmsg("the worker of database \"%s\" is disabled", name),
 				 errhint("Set \"" REFRESHER_NAME ".enabled\" to \"on\" and reload the configuration.")));
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the worker of database \"%s\" is not running", database),
+				 errmsg("the worker of database \"%s\" is not running", name),
 				 errdetail("Nothing is refreshed during recovery."),
 				 errhint("Call it on the primary; a standby has a worker once it is promoted.")));
 	if (slot->unregistered)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the worker of database \"%s\" is not running", database),
+				 errmsg("the worker of database \"%s\" is not running", name),
 				 errdetail("When the server started, no background worker was left for it."),
 				 errhint("Increase the configuration parameter \"max_worker_processes\", and restart the server.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the worker of database \"%s\" is not running", database),
+			 errmsg("the worker of database \"%s\" is not running", name),
 			 errhint("The server log says why; it is started again after \"" REFRESHER_NAME ".restart_interval\".")));
 }
 

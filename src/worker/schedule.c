@@ -35,7 +35,7 @@ typedef struct ScheduleEntry
 	char		label[TARGET_LABEL_SIZE];	/* the key; must be first */
 	ViewState	known;
 	int			tries;			/* refreshed or failed since it was planned */
-	uint32		note;			/* hash of what was last said of it, or 0 */
+	uint32		notes[PLAN_NNOTES]; /* hashes of what was last said of it */
 	bool		planned;		/* it is in the plan that is followed */
 } ScheduleEntry;
 
@@ -45,7 +45,7 @@ struct Schedule
 };
 
 static ScheduleEntry *schedule_entry(Schedule *schedule, const PlanItem *item);
-static void schedule_say_note(ScheduleEntry *entry, const PlanItem *item);
+static void schedule_say_notes(ScheduleEntry *entry, const PlanItem *item);
 static int	schedule_interval(const PlanItem *item);
 static void schedule_forget_future(ViewState *known, int interval,
 								   TimestampTz now);
@@ -94,7 +94,7 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
 							HASH_ENTER, &found);
 		if (!found)
 		{
-			entry->note = 0;
+			memset(entry->notes, 0, sizeof(entry->notes));
 			entry->tries = 0;
 			memset(&entry->known, 0, sizeof(ViewState));
 		}
@@ -102,7 +102,7 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
 			schedule_read(&plan->items[i], now, &known))
 			entry->known = known;
 		entry->planned = true;
-		schedule_say_note(entry, &plan->items[i]);
+		schedule_say_notes(entry, &plan->items[i]);
 	}
 
 	hash_seq_init(&scan, schedule->entries);
@@ -284,14 +284,17 @@ schedule_forget_future(ViewState *known, int interval, TimestampTz now)
 }
 
 static void
-schedule_say_note(ScheduleEntry *entry, const PlanItem *item)
+schedule_say_notes(ScheduleEntry *entry, const PlanItem *item)
 {
-	uint32		note = 0;
+	for (int i = 0; i < PLAN_NNOTES; i++)
+	{
+		const char *line = item->notes[i];
+		uint32		note = 0;
 
-	if (item->note != NULL)
-		note = hash_bytes((const unsigned char *) item->note,
-						  strlen(item->note));
-	if (note != 0 && note != entry->note)
-		ereport(LOG, (errmsg_internal("%s", item->note)));
-	entry->note = note;
+		if (line != NULL)
+			note = hash_bytes((const unsigned char *) line, strlen(line));
+		if (note != 0 && note != entry->notes[i])
+			ereport(LOG, (errmsg_internal("%s", line)));
+		entry->notes[i] = note;
+	}
 }
