@@ -125,14 +125,14 @@ CREATE FUNCTION run(
     OUT failed integer,
     OUT skipped integer,
     OUT duration interval)
-LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'bigbrotr_refresher_run';
 COMMENT ON FUNCTION run(boolean) IS
 'start a cycle of all views of this database now; with wait, return its counts when it ends';
 
 CREATE FUNCTION refresh(view text)
 RETURNS void
-LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'bigbrotr_refresher_refresh';
 COMMENT ON FUNCTION refresh(text) IS
 'refresh one view here, in this transaction and with the rights of the caller';

@@ -43,6 +43,8 @@ ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO PUBLIC;
 RESET ROLE;
 SET search_path = early, pg_catalog, public;
 CREATE EXTENSION bigbrotr_refresher;
+SELECT bigbrotr_refresher.refresh(NULL);
+SELECT * FROM bigbrotr_refresher.run(NULL);
 DO $$ BEGIN
 	PERFORM pg_catalog.count(*) FROM bigbrotr_refresher.views;
 	PERFORM pg_catalog.count(*) FROM bigbrotr_refresher.status;
