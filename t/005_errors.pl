@@ -107,7 +107,7 @@ like(
 	'its hint, and its context');
 like(
 	report($log, 'missing'),
-	qr/^WARNING: .* view=missing $duration sqlstate=42883 error="refresh function \\"missing_refresh\(\)\\" does not exist"$more\nDETAIL: .*\nHINT: /,
+	qr/^WARNING: .* view=missing $duration sqlstate=42883 error="materialized view or refresh function \\"missing\\" does not exist"$more\nDETAIL: .*\nHINT: /,
 	'what does not exist is reported likewise');
 
 # ---- deadlock ---------------------------------------------------------------

@@ -146,7 +146,7 @@ is( history("view, outcome, coalesce(method, '-'), coalesce(sqlstate, '-'), fail
 		'"Odd; ""name"""|refreshed|function|-|0'),
 	'a row for each attempt, in their order');
 is( history('error', "view IN ('broken', 'absent') OR view = 'plain'"),
-	qq{\nit "is" broken\nrefresh function "absent_refresh()" does not exist},
+	qq{\nit "is" broken\nmaterialized view or refresh function "absent" does not exist},
 	'with the message of what failed');
 is( rows('cycle_start <> schedule_start OR started_at < cycle_start
 			OR cycle_start IS NULL OR duration < interval \'0\'

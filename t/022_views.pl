@@ -77,7 +77,7 @@ is( views(
 		'never|failed|42883|1|f|t|t'),
 	'the last attempt of each is shown');
 is(views('error', "view = 'never'"),
-	'refresh function "never_refresh()" does not exist', 'and why it failed');
+	'materialized view or refresh function "never" does not exist', 'and why it failed');
 is( views(
 		'next_due - (SELECT max(cycle_start) FROM bigbrotr_refresher.history)'),
 	join("\n", qw(01:00:00 01:00:00 02:00:00 01:00:00 01:00:00)),

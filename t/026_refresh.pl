@@ -132,7 +132,7 @@ is(history('*'), '', 'which leaves no row');
 
 like(
 	refresh('absent'),
-	qr/ERROR:  42883: refresh function "absent_refresh\(\)" does not exist\n(.*\n)*.*HINT: /,
+	qr/ERROR:  42883: materialized view or refresh function "absent" does not exist\n(.*\n)*.*HINT: /,
 	'a view that is not there is an error, with a hint');
 foreach my $case (
 	[ '', 1, 'the list is empty' ],

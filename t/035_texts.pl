@@ -282,7 +282,7 @@ like(
 	$log,
 	qr/worker_started database="\Q$escaped\E" role="\Q$escaped\E" views=2 /,
 	'names that are no text here are escaped');
-like($log, qr/view="\\"caf\\xe9\\"" /, 'those in the list too');
+like($log, qr/view="\\"caf\\\\xe9\\"" /, 'those in the list too');
 
 $node->stop;
 done_testing();

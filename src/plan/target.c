@@ -513,15 +513,17 @@ target_has_full_unique_index(Oid relid)
 static bool
 target_explain_encoding(RefreshTarget *target)
 {
-	if (pg_verifymbstr(target->name, strlen(target->name), true) &&
-		(target->schema == NULL ||
-		 pg_verifymbstr(target->schema, strlen(target->schema), true)))
+	const char *name = target->name;
+
+	if (target->schema != NULL &&
+		!pg_verifymbstr(target->schema, strlen(target->schema), true))
+		name = target->schema;
+	else if (pg_verifymbstr(name, strlen(name), true))
 		return false;
 
 	target->sqlerrcode = ERRCODE_CHARACTER_NOT_IN_REPERTOIRE;
 	target->message = psprintf("name %s is not valid in the encoding \"%s\" of this database",
-							   target_display(target_label(target->schema,
-														   target->name)),
+							   target_display(target_label(NULL, name)),
 							   GetDatabaseEncodingName());
 	target->detail = "Names of the list are compared byte by byte with those of each database.";
 	target->hint = "Write the list in the encoding of this database, or give the view a name in ASCII.";
