@@ -272,5 +272,33 @@ SET client_min_messages = warning;
 DROP SCHEMA odd CASCADE;
 DROP SCHEMA "Odd.schema" CASCADE;
 DROP FUNCTION concurrently_works;
+--
+-- A view that raises an ERROR when it is looked at
+--
+CREATE SCHEMA broken;
+CREATE MATERIALIZED VIEW broken.a AS SELECT 1 AS x;
+CREATE VIEW broken.plain AS SELECT x FROM broken.a;
+CREATE MATERIALIZED VIEW broken.b AS SELECT x FROM broken.plain;
+CREATE MATERIALIZED VIEW broken.c AS SELECT x FROM broken.a;
+CREATE MATERIALIZED VIEW broken.d AS SELECT x FROM broken.plain;
+CREATE TABLE broken.rules AS
+	SELECT ev_class, ev_action FROM pg_rewrite
+	WHERE ev_class IN ('broken.b'::regclass, 'broken.c'::regclass);
+CREATE CAST (text AS pg_node_tree) WITHOUT FUNCTION;
+UPDATE pg_rewrite SET ev_action = 'garbage'::text::pg_node_tree
+WHERE ev_class IN (SELECT ev_class FROM broken.rules);
+ALTER SYSTEM SET bigbrotr_refresher.views = 'broken.*';
+SELECT pg_reload_conf() \gset
+\c -
+SELECT view, method, error, depends_on, skippable, not_skippable_because
+FROM bigbrotr_refresher.plan();
+SET client_min_messages = warning;
+UPDATE pg_rewrite SET ev_action = r.ev_action
+FROM broken.rules AS r WHERE r.ev_class = pg_rewrite.ev_class;
+DROP CAST (text AS pg_node_tree);
+SELECT view, method, error, depends_on, skippable, not_skippable_because
+FROM bigbrotr_refresher.plan();
+DROP SCHEMA broken CASCADE;
+
 DROP EXTENSION bigbrotr_refresher;
 ALTER SYSTEM RESET bigbrotr_refresher.views;
