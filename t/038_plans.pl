@@ -25,7 +25,7 @@ sub run_all
 {
 	my $offset = log_size($node);
 
-	run_all();
+	$node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run(true)');
 	return wait_for_line($node, 'cycle_completed', $offset);
 }
 
@@ -87,8 +87,9 @@ $node->safe_psql(
 my $offset = log_size($node);
 configure($node, views => 'chain, public.chain, good');
 $log = run_all();
-is( join("\n", sort log_since($node, $offset)
-			  =~ /bigbrotr_refresher: ((?:name_|order_|function_).*)$/mg),
+my @said = log_since($node, $offset)
+  =~ /bigbrotr_refresher: ((?:name_|order_|function_).*)$/mg;
+is( join("\n", sort @said),
 	"function_refused view=chain owner=weak\n"
 	  . "name_repeated view=chain also=public.chain\n"
 	  . 'order_corrected view=chain after=good',
