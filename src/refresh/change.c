@@ -57,6 +57,7 @@
 #include "utils/timestamp.h"
 
 #include "src/common/compat.h"
+#include "src/common/protect.h"
 #include "src/refresh/change.h"
 #include "src/refresh/hook.h"
 #include "src/refresh/query.h"
@@ -83,6 +84,14 @@ typedef struct ChangeRelation
 	bool		children;		/* are its own children read, too? */
 } ChangeRelation;
 
+/* A mark to be read, and why there is none */
+typedef struct ChangeCall
+{
+	Oid			relid;
+	ChangeMark *mark;
+	const char *reason;
+} ChangeCall;
+
 /* A mark in the making */
 typedef struct ChangeReader
 {
@@ -108,7 +117,7 @@ typedef struct ChangeTable
 	int64		deleted;
 } ChangeTable;
 
-static const char *change_catch(MemoryContext caller, ResourceOwner owner);
+static void change_read_protected(void *arg);
 static const char *change_read(Oid relid, ChangeMark *mark);
 static const char *change_check_view(Oid relid);
 static void change_hash(ChangeReader *reader, ChangeMark *mark);
@@ -141,52 +150,33 @@ const char *
 change_read_mark(Oid relid, ChangeMark *mark)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
 	MemoryContext context = AllocSetContextCreate(caller,
 												  "bigbrotr_refresher mark",
 												  ALLOCSET_DEFAULT_SIZES);
-	const char *volatile reason = NULL;
+	ChangeCall	call = {relid, mark, NULL};
+	const char *reason = NULL;
+	ErrorData  *error;
 
 	memset(mark, 0, sizeof(ChangeMark));
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		MemoryContextSwitchTo(context);
-		reason = change_read(relid, mark);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		reason = change_catch(caller, owner);
-	}
-	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	error = protect_call(change_read_protected, &call);
 	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	if (reason != NULL)
-		reason = pstrdup(reason);
+	if (error != NULL)
+		reason = psprintf("its query could not be looked at: %s",
+						  error->message ? error->message : "unknown error");
+	else if (call.reason != NULL)
+		reason = pstrdup(call.reason);
 	MemoryContextDelete(context);
 	mark->known = reason == NULL;
 	return reason;
 }
 
-/*
- * Make a reason of an ERROR, and end the subtransaction.
- */
-static const char *
-change_catch(MemoryContext caller, ResourceOwner owner)
+static void
+change_read_protected(void *arg)
 {
-	ErrorData  *error;
+	ChangeCall *call = arg;
 
-	MemoryContextSwitchTo(caller);
-	error = CopyErrorData();
-	FlushErrorState();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		ReThrowError(error);
-	return psprintf("its query could not be looked at: %s",
-					error->message ? error->message : "unknown error");
+	call->reason = change_read(call->relid, call->mark);
 }
 
 /*
