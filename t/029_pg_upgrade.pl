@@ -152,7 +152,10 @@ is(look($old), $contents, 'and changes nothing');
 my $upgraded = pg_upgrade($old, $new);
 if (!$upgraded && !can_be_upgraded())
 {
-  SKIP: { skip 'not even a plain table can be upgraded between these servers', 1 }
+  SKIP:
+	{
+		skip 'not even a plain table can be upgraded between these servers', 1;
+	}
 	done_testing();
 	exit 0;
 }
