@@ -103,11 +103,12 @@ _PG_init(void)
 							   database_list->nnames * sizeof(bool) + 1);
 	status_init(database_list->names, database_has_worker,
 				database_list->nnames);
-	hook_install(status_tell_at_commit);
 
 	/* What pg_upgrade does is nobody else's to change. */
-	if (!IsBinaryUpgrade)
-		register_workers();
+	if (IsBinaryUpgrade)
+		return;
+	hook_install(status_tell_at_commit);
+	register_workers();
 }
 
 static void
