@@ -65,11 +65,11 @@ compat_guc_free(void *memory)
 }
 
 /*
- * Is this a kind of expression that can depend on settings such as DateStyle,
+ * Does the result of this expression depend on settings such as DateStyle,
  * though its functions do not say so?
  */
 static inline bool
-compat_is_xml_or_json(Node *node)
+compat_depends_on_settings(Node *node)
 {
 #if PG_VERSION_NUM >= 170000
 	if (IsA(node, JsonExpr))
@@ -77,22 +77,21 @@ compat_is_xml_or_json(Node *node)
 #endif
 #if PG_VERSION_NUM >= 160000
 	if (IsA(node, JsonConstructorExpr))
-		return true;
+		return contain_mutable_functions(node);
 #endif
 	return IsA(node, XmlExpr) || IsA(node, TableFunc);
 }
 
 /*
  * Is this a node of a query that only some majors have, and known to give the
- * same result for the same input?  What is below it is not looked at.
+ * same result for the same input, unless that depends on settings?
  */
 static inline bool
 compat_node_is_harmless(Node *node)
 {
 #if PG_VERSION_NUM >= 160000
-	if (IsA(node, JsonConstructorExpr))
-		return !contain_mutable_functions(node);
-	return IsA(node, JsonValueExpr) || IsA(node, JsonIsPredicate);
+	return IsA(node, JsonConstructorExpr) || IsA(node, JsonValueExpr) ||
+		IsA(node, JsonIsPredicate);
 #else
 	return false;
 #endif

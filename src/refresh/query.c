@@ -40,6 +40,9 @@
 #include "src/common/compat.h"
 #include "src/refresh/query.h"
 
+#define QUERY_DEPENDS_ON_SETTINGS \
+	"its query has an XML or JSON expression that depends on settings"
+
 /*
  * Immutable functions of the server's that look something up by the OID that
  * they are given.
@@ -167,9 +170,14 @@ query_walk(Node *node, QueryWalk *walk)
 		return false;
 	}
 	query_check_node(walk->facts, node);
-	if (walk->facts->reason != NULL)
+	if (walk->facts->reason != NULL ||
+		expression_tree_walker(node, query_walk, walk))
 		return true;
-	return expression_tree_walker(node, query_walk, walk);
+
+	/* Last, since this looks at what is below the node, too */
+	if (compat_depends_on_settings(node))
+		query_fail(walk->facts, QUERY_DEPENDS_ON_SETTINGS);
+	return walk->facts->reason != NULL;
 }
 
 /*
@@ -196,7 +204,7 @@ query_check_entry(QueryWalk *walk, RangeTblEntry *entry)
 
 	if (!compat_range_table_is_known(entry->rtekind))
 		query_fail(facts, entry->rtekind == RTE_TABLEFUNC ?
-				   "its query has an XML or JSON expression that depends on settings" :
+				   QUERY_DEPENDS_ON_SETTINGS :
 				   "its query reads what is not known to be unchanged");
 	if (entry->securityQuals != NIL)
 		query_fail(facts, "its query has row security");
@@ -352,8 +360,8 @@ query_check_expression(QueryFacts *facts, Node *node)
 static void
 query_check_unknown(QueryFacts *facts, Node *node)
 {
-	if (compat_is_xml_or_json(node))
-		query_fail(facts, "its query has an XML or JSON expression that depends on settings");
+	if (compat_depends_on_settings(node))
+		query_fail(facts, QUERY_DEPENDS_ON_SETTINGS);
 	switch (nodeTag(node))
 	{
 		case T_SQLValueFunction:
@@ -505,7 +513,7 @@ query_check_types(QueryFacts *facts, List *types)
  *
  * The values of an enum keep their order, whatever is added to it.  A record
  * has no definition that could be altered; its columns come from expressions
- * that are checked.
+ * that are checked.  A literal of an unknown type is as it was written.
  */
 static void
 query_check_type(QueryFacts *facts, Oid type)
@@ -513,7 +521,7 @@ query_check_type(QueryFacts *facts, Oid type)
 	HeapTuple	tuple;
 
 	if (!OidIsValid(type) || type == RECORDOID || type == RECORDARRAYOID ||
-		facts->reason != NULL || !query_is_new(facts, &facts->types, type))
+		type == UNKNOWNOID || facts->reason != NULL || !query_is_new(facts, &facts->types, type))
 		return;
 	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 	if (!HeapTupleIsValid(tuple))
