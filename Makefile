@@ -12,6 +12,7 @@ OBJS = \
 	src/cycle/rank.o \
 	src/cycle/work.o \
 	src/record/deadlock.o \
+	src/record/guarded.o \
 	src/record/history.o \
 	src/record/status.o \
 	src/refresh/change.o \

@@ -32,9 +32,11 @@ CREATE TABLE history (
     temp_blks_read bigint NOT NULL,
     temp_blks_written bigint NOT NULL,
     data_as_of timestamptz,
-    change_mark text,
     PRIMARY KEY (view, id)
 );
+CREATE INDEX ON history (started_at);
+CREATE INDEX ON history (cycle_start);
+CREATE INDEX history_id_in_cycle_idx ON history (id) WHERE cycle_start IS NOT NULL;
 COMMENT ON TABLE history IS
 'past refreshes: a row for each attempt, kept for bigbrotr_refresher.history_retention';
 COMMENT ON COLUMN history.id IS 'ascends with each attempt of a view';
@@ -58,11 +60,72 @@ COMMENT ON COLUMN history.temp_blks_read IS 'blocks of temporary files read';
 COMMENT ON COLUMN history.temp_blks_written IS 'blocks of temporary files written';
 COMMENT ON COLUMN history.data_as_of IS
 'age of the rows of the view after the attempt: its own start, or the data_as_of of what it read if that is older';
-COMMENT ON COLUMN history.change_mark IS
-'stands for what the view read, as far as skip_unchanged needs to know it';
+
+/*
+ * A row for each view: what is known of it after its last attempt, and written
+ * together with the row of that.  It is replaced often, and no column that
+ * changes is indexed.
+ */
+CREATE TABLE view_state (
+    view text PRIMARY KEY,
+    cycle_start timestamptz,
+    schedule_start timestamptz,
+    data_as_of timestamptz,
+    failures integer NOT NULL,
+    refresh_duration interval,
+    change_mark text,
+    last_attempt timestamptz,
+    last_success timestamptz,
+    duration interval,
+    outcome text,
+    sqlstate text,
+    error text
+) WITH (fillfactor = 50);
+COMMENT ON TABLE view_state IS
+'what is known of each view after its last attempt, for bigbrotr_refresher to go on with; see the view "views"';
+COMMENT ON COLUMN view_state.view IS 'the view, quoted as in SQL';
+COMMENT ON COLUMN view_state.cycle_start IS
+'when the last cycle started that the view took part in';
+COMMENT ON COLUMN view_state.schedule_start IS
+'where the schedule of the view counts from: the start of its last cycle that was not a retry';
+COMMENT ON COLUMN view_state.data_as_of IS
+'age of the rows of the view: the start of their refresh, or the data_as_of of what it read if that is older';
+COMMENT ON COLUMN view_state.failures IS 'failures in a row; 0: the last attempt did not fail';
+COMMENT ON COLUMN view_state.refresh_duration IS 'how long the last successful refresh took';
+COMMENT ON COLUMN view_state.change_mark IS
+'stands for what that refresh read, as far as skip_unchanged needs to know it';
+COMMENT ON COLUMN view_state.last_attempt IS 'when the last attempt started; null: unknown';
+COMMENT ON COLUMN view_state.last_success IS 'when the last successful refresh started; null: unknown';
+COMMENT ON COLUMN view_state.duration IS 'how long the last attempt took';
+COMMENT ON COLUMN view_state.outcome IS 'of the last attempt: refreshed, failed or skipped';
+COMMENT ON COLUMN view_state.sqlstate IS 'code of the error if the last attempt failed';
+COMMENT ON COLUMN view_state.error IS 'message of the error if the last attempt failed';
 
 SELECT pg_catalog.pg_extension_config_dump('history', '');
 SELECT pg_catalog.pg_extension_config_dump('history_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('view_state', '');
+
+/*
+ * Each server writes its own rows.  Those of another one, which a publication
+ * for all tables brings, are dropped; also where session_replication_role is
+ * "replica", as it is for logical replication.
+ */
+CREATE FUNCTION drop_replicated()
+RETURNS trigger
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'bigbrotr_refresher_drop_replicated';
+COMMENT ON FUNCTION drop_replicated() IS
+'drops the rows that logical replication brings from another server';
+
+CREATE TRIGGER drop_replicated
+BEFORE INSERT OR UPDATE OR DELETE ON history
+FOR EACH ROW EXECUTE FUNCTION drop_replicated();
+ALTER TABLE history ENABLE ALWAYS TRIGGER drop_replicated;
+
+CREATE TRIGGER drop_replicated
+BEFORE INSERT OR UPDATE OR DELETE ON view_state
+FOR EACH ROW EXECUTE FUNCTION drop_replicated();
+ALTER TABLE view_state ENABLE ALWAYS TRIGGER drop_replicated;
 
 CREATE FUNCTION plan(
     OUT "position" integer,
@@ -142,41 +205,34 @@ COMMENT ON FUNCTION refresh(text) IS
  * failed when it was last tried.
  */
 CREATE VIEW views AS
-WITH RECURSIVE planned AS MATERIALIZED (
-    SELECT p.view, p.depends_on, p.due, p.refresh_interval FROM plan() AS p
-), last AS MATERIALIZED (
-    SELECT p.view, p.due, p.refresh_interval, h.started_at, h.duration, h.outcome,
-        h.sqlstate, h.error, h.failures, h.data_as_of
-    FROM planned AS p
-    LEFT JOIN LATERAL (
-        SELECT * FROM history AS h
-        WHERE h.view = p.view ORDER BY h.id DESC LIMIT 1) AS h ON true
+WITH RECURSIVE last AS MATERIALIZED (
+    SELECT p."position", p.view, p.depends_on, p.due, p.refresh_interval,
+        s.last_attempt, s.last_success, s.duration, s.outcome, s.sqlstate,
+        s.error, coalesce(s.failures, 0) AS failures, s.data_as_of
+    FROM plan() AS p LEFT JOIN view_state AS s ON s.view = p.view
 ), reads AS MATERIALIZED (
-    SELECT p.view, d.read
-    FROM planned AS p, unnest(p.depends_on) AS d(read)
+    SELECT l.view, d.read
+    FROM last AS l, unnest(l.depends_on) AS d(read)
 ), degraded(view) AS (
     SELECT r.view FROM reads AS r
-    JOIN last AS l ON l.view = r.read WHERE l.outcome = 'failed'
+    JOIN last AS l ON l.view = r.read WHERE l.failures > 0
     UNION
     SELECT r.view FROM reads AS r JOIN degraded AS d ON d.view = r.read
 )
 SELECT l.view,
-    l.started_at AS last_attempt,
-    s.started_at AS last_success,
+    l.last_attempt,
+    l.last_success,
     l.duration,
     l.outcome,
     l.sqlstate,
     l.error,
-    coalesce(l.failures, 0) AS failures,
+    l.failures,
     l.due AS next_due,
     l.data_as_of,
     EXISTS (SELECT FROM degraded AS d WHERE d.view = l.view) AS is_degraded,
     l.refresh_interval
 FROM last AS l
-LEFT JOIN LATERAL (
-    SELECT h.started_at FROM history AS h
-    WHERE h.view = l.view AND h.outcome = 'refreshed'
-    ORDER BY h.id DESC LIMIT 1) AS s ON true;
+ORDER BY l."position";
 COMMENT ON VIEW views IS
 'a row for each view of the list: its last refresh, its next one, the age of its data, and whether something that it reads has failed';
 
@@ -222,9 +278,9 @@ COMMENT ON FUNCTION timeline(timestamptz) IS
 
 -- Monitoring may look; to run something, one must be granted it.
 GRANT USAGE ON SCHEMA bigbrotr_refresher TO pg_monitor;
-GRANT SELECT ON history, status, views TO pg_monitor;
+GRANT SELECT ON history, view_state, status, views TO pg_monitor;
 REVOKE ALL ON FUNCTION plan(), status(), run(boolean), refresh(text),
-    timeline(timestamptz)
+    timeline(timestamptz), drop_replicated()
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plan(), status(), timeline(timestamptz)
 TO pg_monitor;

@@ -54,8 +54,24 @@ SELECT array_agg(a.attname::text ORDER BY a.attnum) =
 FROM pg_attribute AS a
 WHERE a.attrelid = 'bigbrotr_refresher.status'::regclass AND a.attnum > 0;
 
--- The newest rows of a view are found by an index.
-SELECT indexdef FROM pg_indexes WHERE schemaname = 'bigbrotr_refresher';
+-- The rows of a view and of a cycle, the newest cycle, and what is too old are
+-- found by an index.
+SELECT indexdef FROM pg_indexes WHERE schemaname = 'bigbrotr_refresher'
+ORDER BY tablename, indexname COLLATE "C";
+
+-- What comes by logical replication is dropped.
+SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger
+WHERE tgrelid IN (SELECT oid FROM relation) ORDER BY 1, 2;
+INSERT INTO bigbrotr_refresher.view_state (view, failures) VALUES ('mine', 1);
+UPDATE bigbrotr_refresher.view_state SET failures = 2;
+SELECT view, failures FROM bigbrotr_refresher.view_state;
+DELETE FROM bigbrotr_refresher.view_state;
+SELECT count(*) FROM bigbrotr_refresher.view_state;
+CREATE TABLE elsewhere ();
+CREATE TRIGGER late AFTER INSERT ON elsewhere
+FOR EACH ROW EXECUTE FUNCTION bigbrotr_refresher.drop_replicated();
+INSERT INTO elsewhere DEFAULT VALUES;
+DROP TABLE elsewhere;
 
 -- A dump has the rows, and goes on counting.
 SELECT c.oid::regclass, e.condition
@@ -63,16 +79,16 @@ FROM pg_extension, unnest(extconfig, extcondition) AS e(id, condition)
 	JOIN pg_class AS c ON c.oid = e.id
 WHERE extname = 'bigbrotr_refresher' ORDER BY c.relname COLLATE "C";
 
--- Everything is described, every column of the table too.
+-- Everything is described, every column of the tables too.
 SELECT p.oid::regprocedure, obj_description(p.oid, 'pg_proc')
 FROM pg_proc AS p
 WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace ORDER BY p.proname COLLATE "C";
 SELECT name, obj_description(oid, 'pg_class') FROM relation
 WHERE kind IN ('r', 'v') ORDER BY name COLLATE "C";
-SELECT a.attname, col_description(a.attrelid, a.attnum)
-FROM pg_attribute AS a
-WHERE a.attrelid = 'bigbrotr_refresher.history'::regclass AND a.attnum > 0
-ORDER BY a.attnum;
+SELECT r.name, a.attname, col_description(a.attrelid, a.attnum)
+FROM relation AS r JOIN pg_attribute AS a ON a.attrelid = r.oid
+WHERE a.attnum > 0 AND r.kind = 'r'
+ORDER BY r.name COLLATE "C", a.attnum;
 
 -- Who may do what: the owner everything, monitoring may look, others nothing.
 SELECT role, p.oid::regprocedure AS may_call

@@ -377,8 +377,7 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 	label = item ? item->label : target_qualified_name(&target);
 	known.duration = result.duration;
 	known.data_as_of = sql_data_as_of(plan, item, &result);
-	if (refresher_history_retention > 0)
-		history_write(label, &known, &result);
+	history_write(label, &known, &result);
 	if (refresher_notify_channel[0])
 		Async_Notify(refresher_notify_channel, label);
 	status_tell_at_commit();

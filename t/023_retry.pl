@@ -77,9 +77,7 @@ sub renew
 }
 
 my $schedule =
-  'SELECT view, schedule_start FROM (SELECT DISTINCT ON (view) view,
-		schedule_start FROM bigbrotr_refresher.history
-		WHERE cycle_start IS NOT NULL ORDER BY view, id DESC) AS s
+  'SELECT view, schedule_start FROM bigbrotr_refresher.view_state
 	ORDER BY view';
 
 # ---- a new worker ----------------------------------------------------------------
@@ -102,7 +100,7 @@ foreach my $how ('restart', 'terminate')
 
 # What is overdue, and only that
 $node->safe_psql('postgres',
-	"UPDATE bigbrotr_refresher.history
+	"UPDATE bigbrotr_refresher.view_state
 	 SET cycle_start = cycle_start - interval '90 minutes',
 		schedule_start = schedule_start - interval '90 minutes'
 	 WHERE view IN ('one', 'two')");
@@ -135,7 +133,7 @@ is( $node->safe_psql('postgres',
 # The clock was set back by five days.
 configure($node, views => 'one, two @ 2h, three');
 $node->safe_psql('postgres',
-	"UPDATE bigbrotr_refresher.history
+	"UPDATE bigbrotr_refresher.view_state
 	 SET cycle_start = cycle_start + interval '5 days',
 		schedule_start = schedule_start + interval '5 days'");
 renew('restart');
@@ -145,8 +143,8 @@ is( $node->safe_psql('postgres',
 	't',
 	'nothing waits for longer than its interval, whatever the clock says');
 
-# Without a history, everything is due at start.
-$node->safe_psql('postgres', 'TRUNCATE bigbrotr_refresher.history');
+# Where nothing is known, everything is due at start.
+$node->safe_psql('postgres', 'TRUNCATE bigbrotr_refresher.view_state');
 is(outcomes(renew('restart')), 'one two three',
 	'what nothing is known of is refreshed');
 
@@ -156,7 +154,7 @@ is(outcomes(renew('restart')), 'one two three',
 # seconds: the distances are doubled each time.
 $node->safe_psql(
 	'postgres', q{
-	TRUNCATE bigbrotr_refresher.history;
+	TRUNCATE bigbrotr_refresher.history, bigbrotr_refresher.view_state;
 	CREATE TABLE source (x int);
 	INSERT INTO source VALUES (1);
 	CREATE MATERIALIZED VIEW bad AS SELECT 1 / x AS x FROM source;

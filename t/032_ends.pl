@@ -111,7 +111,8 @@ sub forget
 	cycle($node, views => 'nothing');
 	$session->query_safe("SELECT pg_advisory_lock($_)") foreach (1 .. 4);
 	$node->safe_psql('work',
-		'DELETE FROM bigbrotr_refresher.history; TRUNCATE done');
+		'DELETE FROM bigbrotr_refresher.history;
+		 DELETE FROM bigbrotr_refresher.view_state; TRUNCATE done');
 	return;
 }
 

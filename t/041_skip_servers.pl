@@ -247,14 +247,14 @@ $node->restart;
 after('a restart without the last mark', 'a b');
 
 $node->safe_psql('postgres',
-	"UPDATE bigbrotr_refresher.history SET change_mark = 'forged'");
+	"UPDATE bigbrotr_refresher.view_state SET change_mark = 'forged'");
 after('a forged history', 'a b');
 foreach my $forged (q{'forged'}, q{''}, q{'2' || substr(change_mark, 2)},
 	q{change_mark || ' '}, q{change_mark || '0'}, q{' ' || change_mark},
 	q{replace(change_mark, '.', '.0x')}, q{left(change_mark, -1)}, 'NULL')
 {
 	$node->safe_psql('postgres',
-		"UPDATE bigbrotr_refresher.history SET change_mark = $forged");
+		"UPDATE bigbrotr_refresher.view_state SET change_mark = $forged");
 	replace_worker();
 	after("another worker with the mark $forged", 'a b');
 }

@@ -242,7 +242,8 @@ sub _locks
 	{
 		my $mode = $scene->pick('ACCESS EXCLUSIVE', 'ROW EXCLUSIVE', 'EXCLUSIVE',
 			'SHARE');
-		my @tables = qw(bigbrotr_refresher.history soak.a soak.b soak.marker);
+		my @tables = qw(bigbrotr_refresher.history bigbrotr_refresher.view_state
+		  soak.a soak.b soak.marker);
 
 		push @tables, qw(event event_relay relay metadata event_p3)
 		  if $database eq 'bigbrotr';
@@ -343,6 +344,7 @@ sub _delete_history
 	return if $scene->{broken_history}{$database};
 	my $statement = $scene->pick(
 		'TRUNCATE bigbrotr_refresher.history',
+		'TRUNCATE bigbrotr_refresher.view_state',
 		'DELETE FROM bigbrotr_refresher.history WHERE id % 3 = 0',
 		'DELETE FROM bigbrotr_refresher.history');
 

@@ -22,6 +22,7 @@
 #include "optimizer/optimizer.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/bgworker_internals.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -186,6 +187,19 @@ compat_wait_event(void)
 	return event;
 #else
 	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/*
+ * What tells a transaction of this process from all its others.
+ */
+static inline LocalTransactionId
+compat_local_transaction_id(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
 #endif
 }
 

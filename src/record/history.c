@@ -1,16 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * history.c
- *	  The table of past refreshes: write, prune, read the last.
+ *	  The log of past refreshes, and what is known of each view.
  *
- * A row is written in the transaction of the refresh that it tells of, so
- * that the two are committed together or not at all.
+ * There are two tables.  "history" is a log: a row for each attempt, written
+ * and pruned, and never read here.  "view_state" has a row for each view, which
+ * each attempt replaces; from it the schedule goes on after a restart.
  *
- * The table is the extension's; without the extension nothing is kept.  All
- * is done as the owner of the table, in a security-restricted context: so the
- * worker's role needs no rights there, nobody else gets any, and a trigger or
- * rule that the owner adds runs with the owner's rights, never the worker's.
- * A table of that name that does not belong to the extension is not touched.
+ * The rows of an attempt are written in the transaction of the refresh that
+ * they tell of, so that they are committed together or not at all.
+ *
+ * How both tables are used, and what happens if they cannot be, is in
+ * guarded.c.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -18,118 +19,186 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
-#include "access/xact.h"
-#include "catalog/dependency.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
+#include "fmgr.h"
+#include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/resowner.h"
-#include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "src/record/history.h"
-#include "src/common/log.h"
 #include "src/common/settings.h"
-
-#define HISTORY_TABLE	"history"
-#define HISTORY_COLS	17
+#include "src/record/guarded.h"
+#include "src/record/history.h"
 
 /* Rows that one transaction prunes at most */
 #define HISTORY_BATCH	1000
 
-/* The statements, and their plans once they were used */
-typedef enum HistoryStatement
-{
-	HISTORY_INSERT,
-	HISTORY_READ_LAST,
-	HISTORY_PRUNE
-} HistoryStatement;
+/*
+ * A state is pruned if the view was not tried for the retention and twice the
+ * longest interval, in seconds.  Then it is not in the list any more.
+ */
+#define HISTORY_MAX_PAUSE	(14 * 24 * 60 * 60)
 
-static const char *const history_sql[] = {
-	[HISTORY_INSERT] =
-	"INSERT INTO bigbrotr_refresher.history"
-	" (view, cycle_start, schedule_start, started_at, duration, outcome,"
-	" method, sqlstate, error, failures, wal_bytes, shared_blks_hit,"
-	" shared_blks_read, temp_blks_read, temp_blks_written, data_as_of,"
-	" change_mark)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
-	" $15, $16, $17)",
-
-	[HISTORY_READ_LAST] =
-	"SELECT l.failures, l.data_as_of, c.cycle_start, c.schedule_start,"
-	" (SELECT r.duration FROM bigbrotr_refresher.history AS r"
-	" WHERE r.view OPERATOR(pg_catalog.=) $1"
-	" AND r.outcome OPERATOR(pg_catalog.=) 'refreshed'"
-	" ORDER BY r.id DESC LIMIT 1), l.change_mark"
-	" FROM (SELECT h.failures, h.data_as_of, h.change_mark"
-	" FROM bigbrotr_refresher.history AS h"
-	" WHERE h.view OPERATOR(pg_catalog.=) $1 ORDER BY h.id DESC LIMIT 1) AS l"
-	" LEFT JOIN LATERAL (SELECT h.cycle_start, h.schedule_start"
-	" FROM bigbrotr_refresher.history AS h"
-	" WHERE h.view OPERATOR(pg_catalog.=) $1 AND h.cycle_start IS NOT NULL"
-	" ORDER BY h.id DESC LIMIT 1) AS c ON true",
-
-	/* The newest row of each view stays, and the newest of a success. */
-	[HISTORY_PRUNE] =
-	"WITH keep AS MATERIALIZED ("
-	"SELECT pg_catalog.max(h.id) AS id FROM bigbrotr_refresher.history AS h"
-	" GROUP BY h.view"
-	" UNION ALL"
-	" SELECT pg_catalog.max(h.id) FROM bigbrotr_refresher.history AS h"
-	" WHERE h.outcome OPERATOR(pg_catalog.=) 'refreshed' GROUP BY h.view)"
-	" DELETE FROM bigbrotr_refresher.history WHERE ctid OPERATOR(pg_catalog.=)"
-	" ANY (ARRAY(SELECT h.ctid FROM bigbrotr_refresher.history AS h"
-	" WHERE h.started_at OPERATOR(pg_catalog.<) $1"
-	" AND NOT EXISTS (SELECT FROM keep AS k"
-	" WHERE k.id OPERATOR(pg_catalog.=) h.id)"
-	" LIMIT $2))",
+static const Oid history_insert_types[] = {
+	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID,
+	TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID,
+	INT8OID, INT8OID, TIMESTAMPTZOID
 };
 
-static SPIPlanPtr history_plans[lengthof(history_sql)];
+static GuardedStatement history_insert = {
+	.sql = "INSERT INTO bigbrotr_refresher.history"
+	" (view, cycle_start, schedule_start, started_at, duration, outcome,"
+	" method, sqlstate, error, failures, wal_bytes, shared_blks_hit,"
+	" shared_blks_read, temp_blks_read, temp_blks_written, data_as_of)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
+	" $15, $16)",
+	.nargs = lengthof(history_insert_types),
+	.types = history_insert_types,
+	.expected = SPI_OK_INSERT,
+};
 
-/* The table that is known to be the extension's */
-static Oid	history_relid = InvalidOid;
+/* The columns of ViewState come first. */
+#define HISTORY_STATE_COLS	7
 
-/* What is to be put back after something was done as the table's owner */
-typedef struct HistoryCaller
+static const Oid history_upsert_types[] = {
+	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
+	INTERVALOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID,
+	TEXTOID, TEXTOID, TEXTOID
+};
+
+/*
+ * What an attempt does not know stays: refresh() is not a part of any cycle,
+ * and has no say in the schedule.
+ */
+static GuardedStatement history_upsert = {
+	.sql = "INSERT INTO bigbrotr_refresher.view_state AS s"
+	" (view, cycle_start, schedule_start, data_as_of, failures,"
+	" refresh_duration, change_mark, last_attempt, last_success, duration,"
+	" outcome, sqlstate, error)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+	" ON CONFLICT (view) DO UPDATE SET"
+	" cycle_start = COALESCE(excluded.cycle_start, s.cycle_start),"
+	" schedule_start = COALESCE(excluded.schedule_start, s.schedule_start),"
+	" data_as_of = COALESCE(excluded.data_as_of, s.data_as_of),"
+	" failures = excluded.failures,"
+	" refresh_duration ="
+	" COALESCE(excluded.refresh_duration, s.refresh_duration),"
+	" change_mark = excluded.change_mark,"
+	" last_attempt = excluded.last_attempt,"
+	" last_success = COALESCE(excluded.last_success, s.last_success),"
+	" duration = excluded.duration,"
+	" outcome = excluded.outcome,"
+	" sqlstate = excluded.sqlstate,"
+	" error = excluded.error",
+	.nargs = lengthof(history_upsert_types),
+	.types = history_upsert_types,
+	.expected = SPI_OK_INSERT,
+};
+
+static GuardedStatement history_add_state = {
+	.sql = "INSERT INTO bigbrotr_refresher.view_state"
+	" (view, cycle_start, schedule_start, data_as_of, failures,"
+	" refresh_duration, change_mark)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7)"
+	" ON CONFLICT DO NOTHING",
+	.nargs = HISTORY_STATE_COLS,
+	.types = history_upsert_types,
+	.expected = SPI_OK_INSERT,
+};
+
+static GuardedStatement history_select = {
+	.sql = "SELECT s.cycle_start, s.schedule_start, s.data_as_of,"
+	" s.failures, s.refresh_duration, s.change_mark"
+	" FROM bigbrotr_refresher.view_state AS s"
+	" WHERE s.view OPERATOR(pg_catalog.=) $1",
+	.nargs = 1,
+	.types = history_upsert_types,
+	.expected = SPI_OK_SELECT,
+};
+
+static const GuardedColumn history_columns[] = {
+	{"cycle_start", TIMESTAMPTZOID},
+	{"schedule_start", TIMESTAMPTZOID},
+	{"data_as_of", TIMESTAMPTZOID},
+	{"failures", INT4OID},
+	{"refresh_duration", INTERVALOID},
+	{"change_mark", TEXTOID}
+};
+
+static const Oid history_prune_types[] = {
+	TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID
+};
+
+/*
+ * By the index on started_at.  As long as somebody holds an old snapshot, the
+ * index still has what was pruned: each batch starts where the last one ended.
+ */
+static GuardedStatement history_prune = {
+	.sql = "WITH old AS MATERIALIZED ("
+	"SELECT h.ctid AS place, h.started_at"
+	" FROM ONLY bigbrotr_refresher.history AS h"
+	" WHERE h.started_at OPERATOR(pg_catalog.>=) $1"
+	" AND h.started_at OPERATOR(pg_catalog.<) $2"
+	" ORDER BY h.started_at LIMIT $3),"
+	" pruned AS (DELETE FROM ONLY bigbrotr_refresher.history"
+	" WHERE ctid OPERATOR(pg_catalog.=)"
+	" ANY (ARRAY(SELECT old.place FROM old)) RETURNING 1)"
+	" SELECT (SELECT pg_catalog.count(*) FROM pruned),"
+	" pg_catalog.max(old.started_at) FROM old",
+	.nargs = lengthof(history_prune_types),
+	.types = history_prune_types,
+	.expected = SPI_OK_SELECT,
+};
+
+static const GuardedColumn history_prune_columns[] = {
+	{"count", INT8OID},
+	{"started_at", TIMESTAMPTZOID}
+};
+
+static GuardedStatement history_prune_states = {
+	.sql = "DELETE FROM bigbrotr_refresher.view_state AS s"
+	" WHERE GREATEST(s.last_attempt, s.cycle_start)"
+	" OPERATOR(pg_catalog.<) $1",
+	.nargs = 1,
+	.types = history_prune_types,
+	.expected = SPI_OK_DELETE,
+};
+
+/* An attempt that is to be written */
+typedef struct HistoryAttempt
 {
-	Oid			userid;
-	int			sec_context;
-	int			guc_level;
-} HistoryCaller;
-
-/* Something to be done with the table: its arguments and its results */
-typedef struct HistoryCall
-{
-	void		(*action) (struct HistoryCall *call);
 	const char *label;
-	const RefreshResult *result;
-	ViewState  *state;
-	bool		found;
-} HistoryCall;
+	const ViewState *state;
+	const RefreshResult *result;	/* NULL: unknown */
+} HistoryAttempt;
 
-static bool history_there(void);
-static bool history_protect(HistoryCall *call);
-static void history_insert(HistoryCall *call);
-static void history_select(HistoryCall *call);
-static void history_refuse_deferred(void);
-static void history_enter(HistoryCaller *caller);
-static void history_leave(const HistoryCaller *caller);
-static Oid	history_owner(void);
-static SPIPlanPtr history_plan(HistoryStatement statement, int nargs,
-							   Oid *types);
+/* A state that is to be read */
+typedef struct HistoryReading
+{
+	const char *label;
+	ViewState	state;
+	bool		found;
+} HistoryReading;
+
+/* A batch of rows that are to be pruned */
+typedef struct HistoryPruning
+{
+	TimestampTz before;
+	TimestampTz from;			/* where the last batch ended */
+	int64		limit;
+	bool		full;			/* there may be more */
+} HistoryPruning;
+
+static void history_put_row(void *arg);
+static void history_put_state(void *arg);
+static void history_put_state_values(const HistoryAttempt *attempt,
+									 Datum *values, char *nulls);
+static void history_get_state(void *arg);
+static void history_delete(void *arg);
+static void history_delete_states(void *arg);
 static void history_set_text(Datum *values, char *nulls, int col,
 							 const char *value);
 static void history_set_time(Datum *values, char *nulls, int col,
@@ -137,63 +206,65 @@ static void history_set_time(Datum *values, char *nulls, int col,
 static Datum history_interval(int64 microseconds);
 static TimestampTz history_get_time(int col);
 
+PG_FUNCTION_INFO_V1(bigbrotr_refresher_drop_replicated);
+
 /*
- * Is there a table to keep history in?  Needs a transaction.
+ * The table of the history, or InvalidOid if there is none.  Needs a
+ * transaction.
  */
-bool
+Oid
 history_installed(void)
 {
-	Oid			namespace = get_namespace_oid(REFRESHER_NAME, true);
-	Oid			extension = get_extension_oid(REFRESHER_NAME, true);
-	Oid			relid = InvalidOid;
-
-	if (OidIsValid(namespace))
-		relid = get_relname_relid(HISTORY_TABLE, namespace);
-	history_relid = InvalidOid;
-	if (!OidIsValid(relid) || !OidIsValid(extension) ||
-		getExtensionOfObject(RelationRelationId, relid) != extension)
-		return false;
-	history_relid = relid;
-	return true;
+	return guarded_table(GUARDED_HISTORY);
 }
 
 /*
- * The same for each row: a table that is known to be the extension's is not
- * asked again whose it is.
+ * What to do if there is none.  Needs a transaction.
  */
-static bool
-history_there(void)
+const char *
+history_missing_hint(void)
 {
-	Oid			namespace = get_namespace_oid(REFRESHER_NAME, true);
-
-	if (!OidIsValid(namespace))
-		return false;
-	return (OidIsValid(history_relid) &&
-			get_relname_relid(HISTORY_TABLE, namespace) == history_relid) ||
-		history_installed();
+	if (OidIsValid(get_extension_oid(REFRESHER_NAME, true)))
+		return "The extension is there, but its schema is not called \"" REFRESHER_NAME "\" any more: rename it back.";
+	return "Run CREATE EXTENSION " REFRESHER_NAME " in this database to have a history, and what is shown of it.";
 }
 
 /*
- * Write the row of an attempt, with the state that it leaves the view in, in
- * the current transaction.
+ * Write what came of an attempt, with the state that it leaves the view in, in
+ * the current transaction.  Does nothing if no history is kept.
  *
- * Trouble with the table must not undo a refresh: then a WARNING says that the
- * row is lost, and the transaction goes on without it.  Does nothing if there
- * is no table.
+ * The two rows do not depend on each other.  In a session with an old snapshot
+ * the state may have been written since (40001), and the row is kept all the
+ * same.  A state that is lost does not lead to a wrong skip: the mark that is
+ * left there holds what the view itself was before this refresh.
  */
 void
 history_write(const char *label, const ViewState *state,
 			  const RefreshResult *result)
 {
-	ViewState	copy = *state;
-	HistoryCall call = {0};
+	HistoryAttempt attempt = {label, state, result};
 
-	call.action = history_insert;
-	call.label = label;
-	call.state = &copy;
-	call.result = result;
-	if (history_there())
-		history_protect(&call);
+	if (refresher_history_retention == 0)
+		return;
+	(void) guarded_run(GUARDED_VIEW_STATE, RowExclusiveLock,
+					   history_put_state, &attempt, label);
+	(void) guarded_run(GUARDED_HISTORY, RowExclusiveLock,
+					   history_put_row, &attempt, label);
+}
+
+/*
+ * Write the state of a view of which the table knows nothing, in the current
+ * transaction.
+ */
+void
+history_write_state(const char *label, const ViewState *state)
+{
+	HistoryAttempt attempt = {label, state, NULL};
+
+	if (refresher_history_retention == 0)
+		return;
+	(void) guarded_run(GUARDED_VIEW_STATE, RowExclusiveLock,
+					   history_put_state, &attempt, label);
 }
 
 /*
@@ -203,76 +274,99 @@ history_write(const char *label, const ViewState *state,
 bool
 history_read_last(const char *label, ViewState *state)
 {
-	HistoryCall call = {0};
+	HistoryReading reading = {0};
+	bool		done;
 
-	memset(state, 0, sizeof(ViewState));
-	call.action = history_select;
-	call.label = label;
-	call.state = state;
-	return history_there() && history_protect(&call) && call.found;
+	reading.label = label;
+	done = guarded_run(GUARDED_VIEW_STATE, AccessShareLock,
+					   history_get_state, &reading, label);
+	if (done)
+		*state = reading.state;
+	else
+		memset(state, 0, sizeof(ViewState));
+	return done && reading.found;
 }
 
 /*
- * Do something with the table in a subtransaction; false if that failed, which
- * is reported.
+ * Delete up to a batch of rows that are older than so many seconds, in the
+ * current transaction.  Returns whether there may be more of them.  Where no
+ * history is kept, what is there stays.
+ *
+ * When there are no more, the states go of views that are not refreshed any
+ * more.
  */
-static bool
-history_protect(HistoryCall *call)
+bool
+history_prune_batch(int retention)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = false;
+	static TimestampTz from = DT_NOBEGIN;
+	static int	limit = HISTORY_BATCH;
+	HistoryPruning pruning = {0};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		call->action(call);
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
+	if (retention == 0)
+		return false;
 
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg_internal("%s", log_event("history_failed",
-												 "view", call->label,
-												 "error", error->message ?
-												 error->message : "", NULL)),
-				 errhint("The view is refreshed all the same, but \"" REFRESHER_NAME "." HISTORY_TABLE "\" is not complete.")));
-		FreeErrorData(error);
+	/* If it is lost in a crash, the rows are just as old later. */
+	(void) set_config_option("synchronous_commit", "off",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+	pruning.before = GetCurrentTimestamp() - retention * USECS_PER_SEC;
+	pruning.from = from;
+	pruning.limit = limit;
+	if (!guarded_run(GUARDED_HISTORY, RowExclusiveLock,
+					 history_delete, &pruning, NULL))
+	{
+		/* Maybe a trigger makes it slow: next time, fewer. */
+		limit = Max(limit / 10, 1);
+		return false;
 	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	return done;
+	from = pruning.full ? pruning.from : DT_NOBEGIN;
+	if (pruning.full)
+		return true;
+	limit = HISTORY_BATCH;
+	pruning.before -= HISTORY_MAX_PAUSE * USECS_PER_SEC;
+	(void) guarded_run(GUARDED_VIEW_STATE, RowExclusiveLock,
+					   history_delete_states, &pruning, NULL);
+	return false;
+}
+
+/*
+ * Trigger of both tables, before each row is written: what logical replication
+ * brings from another server is dropped.  It is of that server's refreshes, and
+ * its numbers would collide with our own.
+ *
+ * A refresh may well be started by what is replicated; then it is our own.
+ */
+Datum
+bigbrotr_refresher_drop_replicated(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function can only be used as a trigger before each row")));
+	if (IsLogicalWorker() && !guarded_is_running())
+		return PointerGetDatum(NULL);
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+		return PointerGetDatum(data->tg_newtuple);
+	return PointerGetDatum(data->tg_trigtuple);
 }
 
 static void
-history_insert(HistoryCall *call)
+history_put_row(void *arg)
 {
-	static Oid	types[HISTORY_COLS] = {
-		TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID,
-		TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID,
-		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID
-	};
-	const ViewState *state = call->state;
-	const RefreshResult *result = call->result;
+	const HistoryAttempt *attempt = arg;
+	const ViewState *state = attempt->state;
+	const RefreshResult *result = attempt->result;
 	const RefreshUsage *usage = &result->usage;
 	const ErrorData *error = result->error;
-	HistoryCaller caller;
-	Datum		values[HISTORY_COLS];
-	char		nulls[HISTORY_COLS];
+	Datum		values[lengthof(history_insert_types)];
+	char		nulls[lengthof(history_insert_types)];
 	int			col = 0;
 
 	memset(nulls, ' ', sizeof(nulls));
-	history_set_text(values, nulls, col++, call->label);
+	history_set_text(values, nulls, col++, attempt->label);
 	history_set_time(values, nulls, col++, state->cycle_start);
 	history_set_time(values, nulls, col++, state->schedule_start);
 	history_set_time(values, nulls, col++, result->started_at);
@@ -291,169 +385,121 @@ history_insert(HistoryCall *call)
 	values[col++] = Int64GetDatum(usage->temp_blks_read);
 	values[col++] = Int64GetDatum(usage->temp_blks_written);
 	history_set_time(values, nulls, col++, state->data_as_of);
-	history_set_text(values, nulls, col++, change_mark_to_text(&state->mark));
-	Assert(col == HISTORY_COLS);
-
-	history_refuse_deferred();
-	history_enter(&caller);
-	if (SPI_execute_plan(history_plan(HISTORY_INSERT, HISTORY_COLS, types),
-						 values, nulls, false, 0) != SPI_OK_INSERT)
-		elog(ERROR, "could not insert into the history");
-	history_leave(&caller);
+	Assert(col == lengthof(history_insert_types));
+	guarded_execute(&history_insert, values, nulls, false);
 }
 
 static void
-history_select(HistoryCall *call)
+history_put_state(void *arg)
 {
-	static Oid	types[] = {TEXTOID};
-	ViewState  *state = call->state;
-	HistoryCaller caller;
+	const HistoryAttempt *attempt = arg;
+	const RefreshResult *result = attempt->result;
+	const ErrorData *error;
+	Datum		values[lengthof(history_upsert_types)];
+	char		nulls[lengthof(history_upsert_types)];
+	int			col = HISTORY_STATE_COLS;
+
+	memset(nulls, ' ', sizeof(nulls));
+	history_put_state_values(attempt, values, nulls);
+	if (result == NULL)
+	{
+		guarded_execute(&history_add_state, values, nulls, false);
+		return;
+	}
+
+	error = result->error;
+	history_set_time(values, nulls, col++, result->started_at);
+	history_set_time(values, nulls, col++,
+					 result->outcome == REFRESH_REFRESHED ?
+					 result->started_at : 0);
+	values[col++] = history_interval(result->duration);
+	history_set_text(values, nulls, col++,
+					 refresh_outcome_name(result->outcome));
+	history_set_text(values, nulls, col++,
+					 error ? unpack_sql_state(error->sqlerrcode) : NULL);
+	history_set_text(values, nulls, col++, error ? error->message : NULL);
+	Assert(col == lengthof(history_upsert_types));
+	guarded_execute(&history_upsert, values, nulls, false);
+}
+
+static void
+history_put_state_values(const HistoryAttempt *attempt, Datum *values,
+						 char *nulls)
+{
+	const ViewState *state = attempt->state;
+	int			col = 0;
+
+	history_set_text(values, nulls, col++, attempt->label);
+	history_set_time(values, nulls, col++, state->cycle_start);
+	history_set_time(values, nulls, col++, state->schedule_start);
+	history_set_time(values, nulls, col++, state->data_as_of);
+	values[col++] = Int32GetDatum(state->failures);
+	values[col] = history_interval(state->duration);
+	nulls[col++] = state->duration == 0 ? 'n' : ' ';
+	history_set_text(values, nulls, col++, change_mark_to_text(&state->mark));
+	Assert(col == HISTORY_STATE_COLS);
+}
+
+static void
+history_get_state(void *arg)
+{
+	HistoryReading *reading = arg;
+	ViewState  *state = &reading->state;
+	Datum		values[1];
+	Datum		value;
+	bool		isnull;
+
+	values[0] = CStringGetTextDatum(reading->label);
+	guarded_execute(&history_select, values, NULL, true);
+	guarded_check_columns(history_columns, lengthof(history_columns));
+	if (SPI_processed == 0)
+		return;
+
+	reading->found = true;
+	state->cycle_start = history_get_time(1);
+	state->schedule_start = history_get_time(2);
+	state->data_as_of = history_get_time(3);
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4,
+						  &isnull);
+	state->failures = isnull ? 0 : DatumGetInt32(value);
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5,
+						  &isnull);
+	if (!isnull)
+		state->duration = DatumGetIntervalP(value)->time;
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 6,
+						  &isnull);
+	if (!isnull)
+		change_mark_from_text(TextDatumGetCString(value), &state->mark);
+}
+
+static void
+history_delete(void *arg)
+{
+	HistoryPruning *pruning = arg;
+	Datum		values[lengthof(history_prune_types)];
+	int64		count;
+	bool		isnull;
+
+	values[0] = TimestampTzGetDatum(pruning->from);
+	values[1] = TimestampTzGetDatum(pruning->before);
+	values[2] = Int64GetDatum(pruning->limit);
+	guarded_execute(&history_prune, values, NULL, false);
+	guarded_check_columns(history_prune_columns,
+						  lengthof(history_prune_columns));
+	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+										SPI_tuptable->tupdesc, 1, &isnull));
+	pruning->full = count == pruning->limit;
+	pruning->from = history_get_time(2);
+}
+
+static void
+history_delete_states(void *arg)
+{
+	const HistoryPruning *pruning = arg;
 	Datum		values[1];
 
-	values[0] = CStringGetTextDatum(call->label);
-	history_enter(&caller);
-	if (SPI_execute_plan(history_plan(HISTORY_READ_LAST, 1, types),
-						 values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the history");
-	call->found = SPI_processed > 0;
-	if (call->found)
-	{
-		HeapTuple	tuple = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-		Datum		value = SPI_getbinval(tuple, desc, 1, &isnull);
-
-		state->failures = isnull ? 0 : DatumGetInt32(value);
-		state->data_as_of = history_get_time(2);
-		state->cycle_start = history_get_time(3);
-		state->schedule_start = history_get_time(4);
-		value = SPI_getbinval(tuple, desc, 5, &isnull);
-		if (!isnull)
-			state->duration = DatumGetIntervalP(value)->time;
-		value = SPI_getbinval(tuple, desc, 6, &isnull);
-		if (!isnull)
-			change_mark_from_text(TextDatumGetCString(value), &state->mark);
-	}
-	history_leave(&caller);
-}
-
-/*
- * Delete up to a batch of rows that are older than so many seconds, in the
- * current transaction.  Returns whether the batch was full, so that there may
- * be more.
- */
-bool
-history_prune_batch(int retention)
-{
-	static Oid	types[] = {TIMESTAMPTZOID, INT8OID};
-	Datum		values[2];
-	HistoryCaller caller;
-	bool		full;
-
-	if (!history_there())
-		return false;
-
-	values[0] = TimestampTzGetDatum(GetCurrentTimestamp() -
-									retention * USECS_PER_SEC);
-	values[1] = Int64GetDatum(HISTORY_BATCH);
-	history_refuse_deferred();
-	history_enter(&caller);
-	if (SPI_execute_plan(history_plan(HISTORY_PRUNE, 2, types),
-						 values, NULL, false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "could not prune the history");
-	full = SPI_processed == HISTORY_BATCH;
-	history_leave(&caller);
-	return full;
-}
-
-/*
- * Raise an ERROR if a trigger of the table could run later than now: then it
- * would run with other rights than its owner's.
- */
-static void
-history_refuse_deferred(void)
-{
-	Relation	history = table_open(history_relid, RowExclusiveLock);
-	TriggerDesc *triggers = history->trigdesc;
-
-	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-	{
-		Trigger    *trigger = &triggers->triggers[i];
-
-		if (trigger->tgdeferrable && !trigger->tgisinternal &&
-			trigger->tgenabled != TRIGGER_DISABLED)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("trigger \"%s\" of the history is deferrable",
-							trigger->tgname)));
-	}
-	table_close(history, NoLock);
-}
-
-/*
- * Go on as the table's owner, with a safe search_path, a snapshot, and
- * connected to SPI.  Settings that a trigger changes are put back at the end.
- *
- * After an ERROR in between, the end of the (sub)transaction puts everything
- * back.
- */
-static void
-history_enter(HistoryCaller *caller)
-{
-	GetUserIdAndSecContext(&caller->userid, &caller->sec_context);
-	SetUserIdAndSecContext(history_owner(), caller->sec_context |
-						   SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	caller->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-}
-
-static void
-history_leave(const HistoryCaller *caller)
-{
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "could not disconnect from SPI");
-	PopActiveSnapshot();
-	AtEOXact_GUC(false, caller->guc_level);
-	SetUserIdAndSecContext(caller->userid, caller->sec_context);
-}
-
-static Oid
-history_owner(void)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID,
-										ObjectIdGetDatum(history_relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", history_relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
-/*
- * The plan of a statement, made on first use.  Needs SPI.
- */
-static SPIPlanPtr
-history_plan(HistoryStatement statement, int nargs, Oid *types)
-{
-	if (history_plans[statement] == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare(history_sql[statement], nargs, types);
-
-		if (plan == NULL)
-			elog(ERROR, "could not prepare a statement on the history: %s",
-				 SPI_result_code_string(SPI_result));
-		SPI_keepplan(plan);
-		history_plans[statement] = plan;
-	}
-	return history_plans[statement];
+	values[0] = TimestampTzGetDatum(pruning->before);
+	guarded_execute(&history_prune_states, values, NULL, false);
 }
 
 static void

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * history.h
- *	  The table of past refreshes: write, prune, read the last.
+ *	  The log of past refreshes, and what is known of each view.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -15,9 +15,11 @@
 #include "src/record/view_state.h"
 #include "src/refresh/refresh.h"
 
-extern bool history_installed(void);
+extern Oid	history_installed(void);
+extern const char *history_missing_hint(void);
 extern void history_write(const char *label, const ViewState *state,
 						  const RefreshResult *result);
+extern void history_write_state(const char *label, const ViewState *state);
 extern bool history_read_last(const char *label, ViewState *state);
 extern bool history_prune_batch(int retention);
 

@@ -72,6 +72,9 @@ schedule_create(void)
  * Follow a new plan: read the history of what is new (of all, if it is to be
  * read again), forget what is not planned any more, and log what is to be said
  * of an item unless it was said already.  Needs a transaction.
+ *
+ * What is read again and is not there is written: the extension was created
+ * after the view had been refreshed.
  */
 void
 schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
@@ -98,9 +101,13 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
 			entry->tries = 0;
 			memset(&entry->known, 0, sizeof(ViewState));
 		}
-		if ((!found || reread) &&
-			schedule_read(&plan->items[i], now, &known))
-			entry->known = known;
+		if (!found || reread)
+		{
+			if (schedule_read(&plan->items[i], now, &known))
+				entry->known = known;
+			else if (entry->known.cycle_start != 0)
+				history_write_state(entry->label, &entry->known);
+		}
 		entry->planned = true;
 		schedule_say_notes(entry, &plan->items[i]);
 	}

@@ -78,6 +78,7 @@ typedef struct WorkerState
 	TimestampTz last_prune;
 	bool		prune_unfinished;	/* too old rows were left */
 	MemoryWatch memory;
+	Oid			history;		/* its table; InvalidOid: there is none */
 	bool		history_missed; /* and it was said that it is missing */
 } WorkerState;
 
@@ -309,22 +310,24 @@ worker_publish_search_path(void)
 }
 
 /*
- * Say once that the history is not kept, if it should be.  Returns whether it
- * was missing before and is there now.  Needs a transaction.
+ * Say once that the history is not kept, if it should be.  Returns whether
+ * there is another one than before.  Needs a transaction.
  */
 static bool
 worker_check_history(WorkerState *state)
 {
+	Oid			history = history_installed();
 	bool		missed = refresher_history_retention > 0 &&
-		!history_installed();
-	bool		appeared = state->history_missed && !missed;
+		!OidIsValid(history);
+	bool		appeared = OidIsValid(history) && history != state->history;
 
 	if (missed && !state->history_missed)
 		ereport(LOG,
 				(errmsg_internal("%s",
 								 log_event("history_missing", "database",
 										   status_database(), NULL)),
-				 errhint("Run CREATE EXTENSION " REFRESHER_NAME " in this database to have a history, and what is shown of it.")));
+				 errhint("%s", history_missing_hint())));
+	state->history = history;
 	state->history_missed = missed;
 	return appeared;
 }
@@ -431,9 +434,10 @@ worker_prune_pending(const WorkerState *state, TimestampTz now)
 {
 	int64		pause = Min(WORKER_PRUNE_INTERVAL, refresher_history_retention);
 
-	return state->prune_unfinished || state->last_prune == 0 ||
-		state->last_prune > now ||
-		now - state->last_prune >= pause * USECS_PER_SEC;
+	return pause > 0 &&
+		(state->prune_unfinished || state->last_prune == 0 ||
+		 state->last_prune > now ||
+		 now - state->last_prune >= pause * USECS_PER_SEC);
 }
 
 /*

@@ -1,0 +1,392 @@
+/*-------------------------------------------------------------------------
+ *
+ * guarded.c
+ *	  Use a table of the extension, whatever its owner has made of it.
+ *
+ * The tables are the extension's; without the extension nothing is kept.  A
+ * table of such a name that does not belong to the extension is not touched.
+ *
+ * All is done as the owner of the table, in a security-restricted context: so
+ * the worker's role needs no rights there, nobody else gets any, and a trigger
+ * or rule that the owner adds runs with the owner's rights, never the worker's.
+ *
+ * All is done in a subtransaction: trouble with a table costs what was to be
+ * written, and a WARNING says so.  It never costs the refresh.
+ *
+ * Nothing takes long.  A refresh holds locks on its view while its row is
+ * written, so whoever holds a lock on the table, or makes its triggers slow,
+ * would hold up the readers of the view.  Each table has half a second in each
+ * transaction, by a timer of our own that cancels what is being done.  A
+ * cancel by anybody else is passed on.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+
+#include "src/common/compat.h"
+#include "src/common/elapsed.h"
+#include "src/common/log.h"
+#include "src/common/settings.h"
+#include "src/record/guarded.h"
+
+/* What each table may take of a transaction's time, in milliseconds */
+#define GUARDED_LIMIT	500
+
+/* What takes no longer than this is not counted: a plan reads many rows. */
+#define GUARDED_MOMENT	100
+
+/* What is to be put back after something was done as a table's owner */
+typedef struct GuardedCaller
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} GuardedCaller;
+
+static const char *const guarded_names[GUARDED_NTABLES] = {
+	[GUARDED_HISTORY] = "history",
+	[GUARDED_VIEW_STATE] = "view_state",
+};
+
+/* The tables that are known to be the extension's */
+static Oid	guarded_relids[GUARDED_NTABLES];
+
+/* What is left of the limits in this transaction, in milliseconds */
+static LocalTransactionId guarded_lxid = InvalidLocalTransactionId;
+static int	guarded_left[GUARDED_NTABLES];
+
+static bool guarded_running = false;
+static bool guarded_timer_registered = false;
+static TimeoutId guarded_timer;
+static volatile sig_atomic_t guarded_overdue = false;
+
+static bool guarded_there(GuardedTable table);
+static void guarded_start_timer(GuardedTable table);
+static void guarded_stop_timer(GuardedTable table, instr_time start);
+static void guarded_cancel(void);
+static void guarded_report(const ErrorData *error, const char *label);
+static void guarded_lock(GuardedTable table, LOCKMODE lock);
+static void guarded_refuse_deferred(Relation relation);
+static void guarded_enter(GuardedTable table, GuardedCaller *caller);
+static void guarded_leave(const GuardedCaller *caller);
+
+/*
+ * The table, if there is one that belongs to the extension; else InvalidOid.
+ * Needs a transaction.
+ */
+Oid
+guarded_table(GuardedTable table)
+{
+	Oid			namespace = get_namespace_oid(REFRESHER_NAME, true);
+	Oid			extension = get_extension_oid(REFRESHER_NAME, true);
+	Oid			relid = InvalidOid;
+
+	if (OidIsValid(namespace))
+		relid = get_relname_relid(guarded_names[table], namespace);
+	if (!OidIsValid(relid) || !OidIsValid(extension) ||
+		getExtensionOfObject(RelationRelationId, relid) != extension)
+		relid = InvalidOid;
+	guarded_relids[table] = relid;
+	return relid;
+}
+
+/*
+ * The same for each use: a table that is known to be the extension's is not
+ * asked again whose it is.
+ */
+static bool
+guarded_there(GuardedTable table)
+{
+	Oid			namespace = get_namespace_oid(REFRESHER_NAME, true);
+	Oid			relid = guarded_relids[table];
+
+	if (!OidIsValid(namespace))
+		return false;
+	return (OidIsValid(relid) &&
+			get_relname_relid(guarded_names[table], namespace) == relid) ||
+		OidIsValid(guarded_table(table));
+}
+
+/*
+ * Do something with a table that needs this lock on it, for the sake of the
+ * named view (or of none).
+ *
+ * Returns false if there is no such table, or if that failed, as a WARNING then
+ * says.  After a table had used up its time, it is left alone for the rest of
+ * the transaction, without a word.  Raises an ERROR for nothing but a cancel
+ * request.
+ */
+bool
+guarded_run(GuardedTable table, LOCKMODE lock, GuardedAction action,
+			void *arg, const char *label)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	bool		outermost = !guarded_running;
+	volatile bool done = false;
+	instr_time	start;
+
+	if (guarded_lxid != compat_local_transaction_id())
+	{
+		guarded_lxid = compat_local_transaction_id();
+		for (int i = 0; i < GUARDED_NTABLES; i++)
+			guarded_left[i] = GUARDED_LIMIT;
+	}
+	if (guarded_left[table] <= 0 || !guarded_there(table))
+		return false;
+
+	INSTR_TIME_SET_CURRENT(start);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		GuardedCaller caller;
+
+		/* A trigger may refresh a view: the limit of the first one holds. */
+		if (outermost)
+			guarded_start_timer(table);
+		guarded_running = true;
+		guarded_lock(table, lock);
+		guarded_enter(table, &caller);
+		action(arg);
+		guarded_leave(&caller);
+		guarded_running = !outermost;
+		if (outermost)
+			guarded_stop_timer(table, start);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		bool		overdue = outermost && guarded_overdue;
+
+		guarded_running = !outermost;
+		if (outermost)
+			guarded_stop_timer(table, start);
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		{
+			if (!overdue)
+				ReThrowError(error);
+			guarded_left[table] = 0;
+			error->sqlerrcode = ERRCODE_LOCK_NOT_AVAILABLE;
+			error->message = psprintf("\"" REFRESHER_NAME ".%s\" was locked or busy for too long",
+									  guarded_names[table]);
+		}
+		guarded_report(error, label);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+/*
+ * Is a table being used by this process right now?
+ */
+bool
+guarded_is_running(void)
+{
+	return guarded_running;
+}
+
+static void
+guarded_start_timer(GuardedTable table)
+{
+	if (!guarded_timer_registered)
+		guarded_timer = RegisterTimeout(USER_TIMEOUT, guarded_cancel);
+	guarded_timer_registered = true;
+	guarded_overdue = false;
+	enable_timeout_after(guarded_timer, guarded_left[table]);
+}
+
+/*
+ * Stop the timer, and charge the table with the time that it took.
+ *
+ * If a cancel request came while ours was pending, the two cannot be told
+ * apart.  Then it is as if it had come a little later.
+ */
+static void
+guarded_stop_timer(GuardedTable table, instr_time start)
+{
+	int64		elapsed = elapsed_since(start) / 1000;
+
+	disable_timeout(guarded_timer, false);
+	if (guarded_overdue)
+		QueryCancelPending = false;
+	if (elapsed > GUARDED_MOMENT)
+		guarded_left[table] -= Min(elapsed, guarded_left[table]);
+}
+
+/*
+ * Handler of the timer: cancel what is being done.
+ */
+static void
+guarded_cancel(void)
+{
+	guarded_overdue = true;
+	QueryCancelPending = true;
+	InterruptPending = true;
+}
+
+static void
+guarded_report(const ErrorData *error, const char *label)
+{
+	const char *message = error->message ? error->message : "";
+	char	   *line = label ?
+		log_event("history_failed", "view", label, "error", message, NULL) :
+		log_event("history_failed", "error", message, NULL);
+
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg_internal("%s", line),
+			 errhint("The views are refreshed all the same, but what \"" REFRESHER_NAME "\" knows of them is not complete.")));
+	pfree(line);
+}
+
+/*
+ * Lock the table, to the end of the transaction.
+ */
+static void
+guarded_lock(GuardedTable table, LOCKMODE lock)
+{
+	Relation	relation = table_open(guarded_relids[table], lock);
+
+	if (lock != AccessShareLock)
+		guarded_refuse_deferred(relation);
+	table_close(relation, NoLock);
+}
+
+/*
+ * Raise an ERROR if a trigger of the table could run later than now: then it
+ * would run with other rights than its owner's.
+ */
+static void
+guarded_refuse_deferred(Relation relation)
+{
+	TriggerDesc *triggers = relation->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		if (trigger->tgdeferrable && !trigger->tgisinternal &&
+			trigger->tgenabled != TRIGGER_DISABLED)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("trigger \"%s\" of \"%s\" is deferrable",
+							trigger->tgname,
+							RelationGetRelationName(relation))));
+	}
+}
+
+/*
+ * Go on as the table's owner, with a safe search_path, a snapshot, and
+ * connected to SPI.  Settings that a trigger changes are put back at the end.
+ *
+ * After an ERROR in between, the end of the subtransaction puts everything
+ * back.
+ */
+static void
+guarded_enter(GuardedTable table, GuardedCaller *caller)
+{
+	Relation	relation = table_open(guarded_relids[table], NoLock);
+	Oid			owner = relation->rd_rel->relowner;
+
+	table_close(relation, NoLock);
+	GetUserIdAndSecContext(&caller->userid, &caller->sec_context);
+	SetUserIdAndSecContext(owner, caller->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	caller->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+}
+
+static void
+guarded_leave(const GuardedCaller *caller)
+{
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "could not disconnect from SPI");
+	PopActiveSnapshot();
+	AtEOXact_GUC(false, caller->guc_level);
+	SetUserIdAndSecContext(caller->userid, caller->sec_context);
+}
+
+/*
+ * For an action: execute a statement, whose plan is made on first use.
+ */
+void
+guarded_execute(GuardedStatement *statement, Datum *values,
+				const char *nulls, bool read_only)
+{
+	int			result;
+
+	if (statement->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(statement->sql, statement->nargs,
+									   unconstify(Oid *, statement->types));
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare \"%s\": %s", statement->sql,
+				 SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		statement->plan = plan;
+	}
+	result = SPI_execute_plan(statement->plan, values, nulls, read_only, 0);
+	if (result != statement->expected)
+		elog(ERROR, "could not execute \"%s\": %s", statement->sql,
+			 SPI_result_code_string(result));
+}
+
+/*
+ * For an action: raise an ERROR unless the columns that were read have these
+ * types.  The owner of a table may have put others in their place.
+ */
+void
+guarded_check_columns(const GuardedColumn *columns, int ncolumns)
+{
+	for (int i = 0; i < ncolumns; i++)
+	{
+		Oid			type = SPI_gettypeid(SPI_tuptable->tupdesc, i + 1);
+
+		if (type != columns[i].type)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column \"%s\" is of type %s, not %s",
+							columns[i].name, format_type_be(type),
+							format_type_be(columns[i].type))));
+	}
+}

@@ -1,0 +1,56 @@
+/*-------------------------------------------------------------------------
+ *
+ * guarded.h
+ *	  Use a table of the extension, whatever its owner has made of it.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GUARDED_H
+#define GUARDED_H
+
+#include "executor/spi.h"
+#include "storage/lockdefs.h"
+
+/* The tables of the extension */
+typedef enum GuardedTable
+{
+	GUARDED_HISTORY,
+	GUARDED_VIEW_STATE
+} GuardedTable;
+
+#define GUARDED_NTABLES 2
+
+/* A statement, and its plan once it was used */
+typedef struct GuardedStatement
+{
+	const char *sql;
+	int			nargs;
+	const Oid  *types;			/* of the arguments */
+	int			expected;		/* what SPI returns if all is well */
+	SPIPlanPtr	plan;
+} GuardedStatement;
+
+/* A column that a statement returns */
+typedef struct GuardedColumn
+{
+	const char *name;
+	Oid			type;
+} GuardedColumn;
+
+/*
+ * What is done with a table: connected to SPI, as the owner of the table.
+ * What it allocates is gone when it returns.
+ */
+typedef void (*GuardedAction) (void *arg);
+
+extern Oid	guarded_table(GuardedTable table);
+extern bool guarded_run(GuardedTable table, LOCKMODE lock,
+						GuardedAction action, void *arg, const char *label);
+extern bool guarded_is_running(void);
+extern void guarded_execute(GuardedStatement *statement, Datum *values,
+							const char *nulls, bool read_only);
+extern void guarded_check_columns(const GuardedColumn *columns, int ncolumns);
+
+#endif							/* GUARDED_H */
