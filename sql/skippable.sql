@@ -496,3 +496,6 @@ JOIN special_case AS s ON p.view = 'special.' || s.name
 WHERE p.skippable <> s.skippable;
 ALTER SYSTEM RESET bigbrotr_refresher.views;
 SELECT pg_reload_conf() \gset
+
+-- The next test may drop the extension.
+ALTER EXTENSION bigbrotr_refresher DROP SCHEMA extended;
