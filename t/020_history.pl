@@ -529,7 +529,8 @@ wait_until(
 	'the history is to be pruned again',
 	sub {
 		run_all();
-		return log_since($node, $offset) =~ /ERROR:  nothing is deleted/;
+		return log_since($node, $offset) =~
+		  /history_failed error="nothing is deleted"/;
 	});
 is(run_all(), '2|1|1', 'when pruning fails, cycles go on');
 is(worker_pid($node, 'postgres'), $pruning_worker, 'by the same worker');

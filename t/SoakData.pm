@@ -237,6 +237,7 @@ sub _locks
 	my ($scene) = @_;
 	my $database = $scene->a_database;
 
+	lose_rows($scene, $database);
 	$scene->hurt($database, '*');
 	foreach (1 .. 1 + int($scene->random * 3))
 	{
