@@ -26,7 +26,6 @@ OBJS = \
 	src/plan/view_list.o \
 	src/common/attempt.o \
 	src/common/log.o \
-	src/common/protect.o \
 	src/common/settings.o
 
 EXTENSION = bigbrotr_refresher

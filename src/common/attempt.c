@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * attempt.c
- *	  Do something in a transaction of its own, and survive its errors.
+ *	  Do something in a (sub)transaction of its own, and survive its errors.
  *
  * An ERROR is caught, the transaction is aborted, and the error is returned.
  * (The loop over tables in the server's autovacuum.c does the same.)  FATAL is
@@ -21,7 +21,9 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "tcop/tcopprot.h"
+#include "utils/memutils.h"
 #include "utils/portal.h"
+#include "utils/resowner.h"
 #include "utils/timeout.h"
 
 #include "src/common/attempt.h"
@@ -105,6 +107,40 @@ attempt_or_report(AttemptAction action, void *arg)
 	ThrowErrorData(error);
 	FreeErrorData(error);
 	return false;
+}
+
+/*
+ * Run action(arg) in a subtransaction, in the caller's memory context.
+ *
+ * Returns NULL, or the ERROR that was raised.  A cancel request is passed on:
+ * it is meant for the whole statement.
+ */
+ErrorData *
+attempt_part(AttemptAction action, void *arg)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		action(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() == ERRCODE_QUERY_CANCELED)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		error = attempt_take_error();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return error;
 }
 
 /*

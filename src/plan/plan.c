@@ -35,7 +35,7 @@
 #include "utils/syscache.h"
 
 #include "src/common/log.h"
-#include "src/common/protect.h"
+#include "src/common/attempt.h"
 #include "src/plan/depend.h"
 #include "src/plan/plan.h"
 
@@ -370,7 +370,7 @@ plan_connect_item(void *arg)
 static void
 plan_protect(PlanItem *item, void (*function) (void *), PlanStep *step)
 {
-	ErrorData  *error = protect_call(function, step);
+	ErrorData  *error = attempt_part(function, step);
 
 	if (error == NULL)
 		return;

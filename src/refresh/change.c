@@ -57,7 +57,7 @@
 #include "utils/timestamp.h"
 
 #include "src/common/compat.h"
-#include "src/common/protect.h"
+#include "src/common/attempt.h"
 #include "src/refresh/change.h"
 #include "src/refresh/hook.h"
 #include "src/refresh/query.h"
@@ -159,7 +159,7 @@ change_read_mark(Oid relid, ChangeMark *mark)
 
 	memset(mark, 0, sizeof(ChangeMark));
 	MemoryContextSwitchTo(context);
-	error = protect_call(change_read_protected, &call);
+	error = attempt_part(change_read_protected, &call);
 	MemoryContextSwitchTo(caller);
 	if (error != NULL)
 		reason = psprintf("its query could not be looked at: %s",
