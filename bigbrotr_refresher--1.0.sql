@@ -140,6 +140,7 @@ CREATE FUNCTION plan(
     OUT not_skippable_because text)
 RETURNS SETOF record
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+ROWS 20 -- so few that the view "views" is not compiled by jit, which takes a second
 AS 'MODULE_PATHNAME', 'bigbrotr_refresher_plan';
 COMMENT ON FUNCTION plan() IS
 'the next cycle explained: what is refreshed in which order, how, after what, and when it is due (null: at once)';
