@@ -16,10 +16,16 @@ OBJS = \
 	src/record/history.o \
 	src/record/status.o \
 	src/refresh/change.o \
-	src/refresh/query.o \
 	src/refresh/hook.o \
-	src/refresh/state.o \
+	src/refresh/merge.o \
+	src/refresh/merge_command.o \
+	src/refresh/merge_diff.o \
+	src/refresh/merge_rows.o \
+	src/refresh/merge_table.o \
+	src/refresh/merge_write.o \
+	src/refresh/query.o \
 	src/refresh/refresh.o \
+	src/refresh/state.o \
 	src/plan/depend.o \
 	src/plan/plan.o \
 	src/plan/target.o \

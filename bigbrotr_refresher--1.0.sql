@@ -32,6 +32,9 @@ CREATE TABLE history (
     temp_blks_read bigint NOT NULL,
     temp_blks_written bigint NOT NULL,
     data_as_of timestamptz,
+    rows_inserted bigint,
+    rows_updated bigint,
+    rows_deleted bigint,
     PRIMARY KEY (view, id)
 );
 CREATE INDEX ON history (started_at);
@@ -49,7 +52,7 @@ COMMENT ON COLUMN history.started_at IS 'when the attempt started';
 COMMENT ON COLUMN history.duration IS 'how long the attempt took';
 COMMENT ON COLUMN history.outcome IS 'refreshed, failed or skipped';
 COMMENT ON COLUMN history.method IS
-'function, procedure, refresh or refresh concurrently; null: none was found';
+'function, procedure, merge, refresh or refresh concurrently; null: none was found';
 COMMENT ON COLUMN history.sqlstate IS 'code of the error if it failed';
 COMMENT ON COLUMN history.error IS 'message of the error if it failed';
 COMMENT ON COLUMN history.failures IS 'failures of the view in a row, with this one';
@@ -60,6 +63,10 @@ COMMENT ON COLUMN history.temp_blks_read IS 'blocks of temporary files read';
 COMMENT ON COLUMN history.temp_blks_written IS 'blocks of temporary files written';
 COMMENT ON COLUMN history.data_as_of IS
 'age of the rows of the view after the attempt: its own start, or the data_as_of of what it read if that is older';
+COMMENT ON COLUMN history.rows_inserted IS
+'rows that were inserted; null: it was not merged, so all were written';
+COMMENT ON COLUMN history.rows_updated IS 'rows that were updated; null: not merged';
+COMMENT ON COLUMN history.rows_deleted IS 'rows that were deleted; null: not merged';
 
 /*
  * A row for each view: what is known of it after its last attempt, and written
@@ -73,6 +80,7 @@ CREATE TABLE view_state (
     data_as_of timestamptz,
     failures integer NOT NULL,
     refresh_duration interval,
+    rows_changed bigint,
     change_mark text,
     last_attempt timestamptz,
     last_success timestamptz,
@@ -92,6 +100,8 @@ COMMENT ON COLUMN view_state.data_as_of IS
 'age of the rows of the view: the start of their refresh, or the data_as_of of what it read if that is older';
 COMMENT ON COLUMN view_state.failures IS 'failures in a row; 0: the last attempt did not fail';
 COMMENT ON COLUMN view_state.refresh_duration IS 'how long the last successful refresh took';
+COMMENT ON COLUMN view_state.rows_changed IS
+'rows that this refresh has inserted, updated and deleted; 0 if it was not merged';
 COMMENT ON COLUMN view_state.change_mark IS
 'stands for what that refresh read, as far as skip_unchanged needs to know it';
 COMMENT ON COLUMN view_state.last_attempt IS 'when the last attempt started; null: unknown';
@@ -137,7 +147,8 @@ CREATE FUNCTION plan(
     OUT due timestamptz,
     OUT refresh_interval interval,
     OUT skippable boolean,
-    OUT not_skippable_because text)
+    OUT not_skippable_because text,
+    OUT advice text)
 RETURNS SETOF record
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 ROWS 20 -- so few that the view "views" is not compiled by jit, which takes a second

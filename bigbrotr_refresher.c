@@ -49,12 +49,20 @@ int			refresher_interval;
 int			refresher_refresh_timeout;
 int			refresher_lock_timeout;
 int			refresher_max_workers;
+int			refresher_merge;
 bool		refresher_skip_unchanged;
 int			refresher_retry_interval;
 int			refresher_history_retention;
 char	   *refresher_notify_channel;
 const ViewList *refresher_view_list;
 uint64		refresher_view_list_hash;
+
+static const struct config_enum_entry merge_modes[] = {
+	{"off", MERGE_OFF, false},
+	{"worker", MERGE_WORKER, false},
+	{"all", MERGE_ALL, false},
+	{NULL, 0, false}
+};
 
 /* The names in "databases" */
 typedef struct DatabaseList
@@ -175,6 +183,12 @@ define_reloadable_parameters(void)
 							&refresher_lock_timeout, 0, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomEnumVariable(REFRESHER_NAME ".merge",
+							 "Where refreshes write only the rows that differ.",
+							 "In the refreshes of the workers and of refresh(), or in all sessions that execute REFRESH MATERIALIZED VIEW CONCURRENTLY.",
+							 &refresher_merge, MERGE_WORKER, merge_modes,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
 	DefineCustomBoolVariable(REFRESHER_NAME ".skip_unchanged",
 							 "Leaves out views when nothing that they read has changed.",
 							 NULL,

@@ -10,7 +10,7 @@ SET client_min_messages = warning;
 -- What is in force is what a new session has: hence \c after each reload.
 
 --
--- REFRESH, with CONCURRENTLY where the server can do that
+-- What is populated is merged.
 --
 CREATE SCHEMA mv;
 CREATE TABLE mv.source AS
@@ -63,6 +63,12 @@ SELECT pg_reload_conf() \gset
 \c -
 SELECT view, method, error FROM bigbrotr_refresher.plan();
 
+-- Without merging: REFRESH, with CONCURRENTLY where the server can do that.
+ALTER SYSTEM SET bigbrotr_refresher.merge = off;
+SELECT pg_reload_conf() \gset
+\c -
+SELECT view, method, error FROM bigbrotr_refresher.plan();
+
 -- The server itself is of the same opinion.
 CREATE FUNCTION concurrently_works(view text) RETURNS boolean
 LANGUAGE plpgsql AS $$
@@ -91,9 +97,15 @@ WHERE view IN ('mv.uniq', 'mv.uniq_two', 'mv.uniq_nulls');
 SELECT concurrently_works('mv.uniq'), concurrently_works('mv.uniq_two');
 SELECT bigbrotr_refresher.refresh('mv.uniq');
 SELECT bigbrotr_refresher.refresh('mv.uniq_two');
-GRANT TEMPORARY ON DATABASE :"DBNAME" TO PUBLIC;
+-- A merge takes none.
+ALTER SYSTEM RESET bigbrotr_refresher.merge;
+SELECT pg_reload_conf() \gset
+\c -
 SELECT view, method FROM bigbrotr_refresher.plan() WHERE view = 'mv.uniq';
+SELECT bigbrotr_refresher.refresh('mv.uniq');
+GRANT TEMPORARY ON DATABASE :"DBNAME" TO PUBLIC;
 
+SET client_min_messages = warning;
 DROP SCHEMA mv CASCADE;
 REVOKE ALL ON DATABASE :"DBNAME" FROM regress_temporary;
 DROP ROLE regress_owner, regress_temporary;

@@ -497,5 +497,5 @@ WHERE p.skippable <> s.skippable;
 ALTER SYSTEM RESET bigbrotr_refresher.views;
 SELECT pg_reload_conf() \gset
 
--- The next test may drop the extension.
 ALTER EXTENSION bigbrotr_refresher DROP SCHEMA extended;
+DROP EXTENSION bigbrotr_refresher;

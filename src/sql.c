@@ -11,6 +11,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "commands/dbcommands.h"
@@ -22,6 +23,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
@@ -33,7 +35,10 @@
 #include "src/refresh/change.h"
 #include "src/worker/schedule.h"
 
-#define SQL_PLAN_COLS	10
+/* Of smaller views it does not matter how they are refreshed. */
+#define SQL_ADVICE_MIN_ROWS 1000
+
+#define SQL_PLAN_COLS	11
 #define SQL_STATUS_COLS 27
 #define SQL_RUN_COLS	5
 
@@ -50,6 +55,8 @@ typedef struct SqlRow
 	bool		nulls[SQL_STATUS_COLS];
 } SqlRow;
 
+static const char *sql_advice(const RefreshTarget *target,
+							  const ViewState *known);
 static void sql_require_preload(void);
 static RefreshPlan *sql_plan_as_worker(void);
 static Oid	sql_worker_role(void);
@@ -89,7 +96,7 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 	{
 		PlanItem   *item = &plan->items[i];
 		SqlRow		row = {0};
-		ViewState	known;
+		ViewState	known = {0};
 		ChangeMark	mark;
 		const char *reason;
 
@@ -111,11 +118,34 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 		reason = change_read_mark(item->target.relid, &mark);
 		sql_put(&row, BoolGetDatum(reason == NULL));
 		sql_put_text(&row, reason);
+		sql_put_text(&row, sql_advice(&item->target, &known));
 		Assert(row.ncols == SQL_PLAN_COLS);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row.values,
 							 row.nulls);
 	}
 	return (Datum) 0;
+}
+
+/*
+ * What could be done to make the refresh of a view cheaper, or NULL.
+ */
+static const char *
+sql_advice(const RefreshTarget *target, const ViewState *known)
+{
+	HeapTuple	tuple;
+	float4		rows;
+
+	if (target->method != REFRESH_METHOD_MERGE)
+		return NULL;
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(target->relid));
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	rows = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
+	ReleaseSysCache(tuple);
+	if (rows < SQL_ADVICE_MIN_ROWS || known->rows_changed < rows / 2)
+		return NULL;
+	return psprintf("the last merge has changed " INT64_FORMAT " of about %.0f rows: where readers may wait, a function that executes a plain REFRESH would be cheaper",
+					known->rows_changed, rows);
 }
 
 /*

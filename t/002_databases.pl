@@ -174,7 +174,7 @@ SKIP:
 			'SELECT refreshed FROM bigbrotr_refresher.run(true);
 			 SELECT outcome, method FROM bigbrotr_refresher.history
 			 ORDER BY started_at DESC LIMIT 1'),
-		"1\nrefreshed|refresh concurrently",
+		"1\nrefreshed|merge",
 		'unless it may maintain that');
 }
 

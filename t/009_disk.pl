@@ -25,13 +25,14 @@ my $node = add_faults(
 		max_worker_processes => 20,
 		work_mem => '64kB',
 		max_parallel_workers_per_gather => 0,
+		'bigbrotr_refresher.merge' => 'off',
 		# Nobody else writes what the tests want to fail.
 		checkpoint_timeout => '1h',
 		bgwriter_lru_maxpages => 0));
 $node->start;
 
 # "spill" sorts on disk.  "unique_rows" is refreshed concurrently, by way of a
-# temporary table.  "first" and "last" need no space for long.
+# temporary table, as long as nothing is merged.  "first" and "last" need no space for long.
 $node->safe_psql(
 	'postgres', q{
 	CREATE EXTENSION bigbrotr_refresher;
@@ -164,6 +165,40 @@ foreach my $workers (1, 3)
 }
 is(worker_pid($node, 'postgres'), $worker, 'it is still the same worker');
 
+# A merge writes temporary files for what exceeds maintenance_work_mem, and
+# then the view itself: "wide" is to fail in either.
+query(
+	q{CREATE MATERIALIZED VIEW wide AS
+	SELECT g, g % 7 + (SELECT count(*) FROM source) AS changes
+	FROM generate_series(1, 40000) AS g;
+	CREATE UNIQUE INDEX ON wide (g)});
+configure(
+	$node,
+	views => 'first, wide, last',
+	maintenance_work_mem => '1MB',
+	'bigbrotr_refresher.merge' => 'worker');
+foreach my $where ('*pgsql_tmp/*', path_of('wide'))
+{
+	run_all();
+	my $wide = query('SELECT sum(changes) FROM wide');
+	add_row();
+	($counts, $log) = run_all_full($where);
+	is($counts, '3|2|1|0', "without space for $where, a merge fails");
+	is(sorted($log), 'first last wide:53100', 'that of what needs it');
+	is(query('SELECT sum(changes) FROM wide'),
+		$wide, 'the rows are as before');
+	is(temporary_files(), 0, 'no temporary file is left');
+	($counts, $log) = run_all();
+	is($counts, '3|3|0|0', 'with space again, all is well');
+	is(query('SELECT sum(changes) FROM wide'), $wide + 40000,
+		'and up to date');
+	is(temporary_files(), 0, 'no temporary file is left');
+}
+configure(
+	$node,
+	maintenance_work_mem => undef,
+	'bigbrotr_refresher.merge' => undef);
+
 # ---- the history ---------------------------------------------------------------
 
 # A row can only be written to a new page, for there is none.
@@ -173,7 +208,7 @@ sub empty_history
 	return;
 }
 
-configure($node, 'bigbrotr_refresher.max_workers' => 1);
+configure($node, views => $all, 'bigbrotr_refresher.max_workers' => 1);
 foreach my $part ('table', 'index')
 {
 	my $path;

@@ -92,8 +92,8 @@ $node->safe_psql('postgres', 'UPDATE source SET x = 2');
 foreach my $case (
 	[ 'func', 'func', 'function' ],
 	[ 'proc', 'proc', 'procedure' ],
-	[ 'plain', 'plain', 'refresh' ],
-	[ 'indexed', 'indexed', 'refresh concurrently' ],
+	[ 'plain', 'plain', 'merge' ],
+	[ 'indexed', 'indexed', 'merge' ],
 	[ 'bare', 'bare', 'function' ],
 	[ 'public.bare', 'bare', 'function' ],
 	[ ' PUBLIC . Bare ', 'bare', 'function' ],
@@ -108,6 +108,15 @@ foreach my $case (
 			started_at BETWEEN now() - interval \'1 minute\' AND now()'),
 		"$label|refreshed|$method|0|t|t|t|t",
 		"by its $method, outside of any cycle");
+}
+foreach my $case ([ 'plain', 'refresh' ], [ 'indexed', 'refresh concurrently' ])
+{
+	my ($name, $method) = @$case;
+
+	configure($node, 'bigbrotr_refresher.merge' => 'off');
+	is(refresh($name), '', "$name: is refreshed without merging");
+	is(history('view, method'), "$name|$method", "by its $method");
+	configure($node, 'bigbrotr_refresher.merge' => undef);
 }
 is( $node->safe_psql('postgres',
 		"SELECT string_agg(view, ' ' ORDER BY view) FROM work"),
@@ -199,7 +208,7 @@ $node->safe_psql('postgres',
 	LANGUAGE sql AS $$ SELECT bigbrotr_refresher.refresh('plain') $$});
 is(refresh('nested'), '', 'a function may refresh another view');
 is(history("view || ' ' || method"),
-	"plain refresh\npublic.nested function", 'that has a row too');
+	"plain merge\npublic.nested function", 'that has a row too');
 $node->safe_psql('postgres', 'DROP FUNCTION nested_refresh()');
 
 # A snapshot that is older than the refresh

@@ -556,7 +556,7 @@ is( $node->safe_psql(
 		FROM bigbrotr_refresher.history ORDER BY id'),
 	join("\n",
 		'climb|failed|', 'kept|refreshed|function',
-		'plain|refreshed|refresh', 'indexed|refreshed|refresh concurrently',
+		'plain|refreshed|merge', 'indexed|refreshed|merge',
 		'nothing|failed|'),
 	'the history says what it always says');
 is( $node->safe_psql('postgres', "SELECT rolsuper FROM pg_roles
@@ -567,7 +567,7 @@ is( $node->safe_psql('postgres', "SELECT rolsuper FROM pg_roles
 is( $node->safe_psql(
 		'owned', "CREATE TEMPORARY TABLE plain ();
 		SELECT method FROM bigbrotr_refresher.plan() WHERE view = 'plain'"),
-	'refresh',
+	'merge',
 	'the plan is the worker\'s, whatever is in the session that asks');
 
 # Nor does anything run of what a session of a superuser asks there.

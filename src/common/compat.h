@@ -13,9 +13,12 @@
 #define COMPAT_H
 
 #include "access/htup_details.h"
+#include "access/tableam.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "commands/tablecmds.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "nodes/primnodes.h"
@@ -239,5 +242,96 @@ compat_worker_registered(const char *name)
 	return false;
 }
 #endif
+
+/*
+ * Is the current user allowed to refresh this relation?  A callback for
+ * RangeVarGetRelidExtended().
+ */
+#if PG_VERSION_NUM >= 170000
+#define compat_check_maintains RangeVarCallbackMaintainsTable
+#else
+#define compat_check_maintains RangeVarCallbackOwnsTable
+#endif
+
+/*
+ * The search_path of what runs with the rights of a relation's owner.
+ */
+static inline void
+compat_restrict_search_path(void)
+{
+#if PG_VERSION_NUM >= 170000
+	RestrictSearchPath();
+#endif
+}
+
+/*
+ * Run a query to its end.
+ */
+static inline void
+compat_executor_run(QueryDesc *query)
+{
+#if PG_VERSION_NUM >= 180000
+	ExecutorRun(query, ForwardScanDirection, 0);
+#else
+	ExecutorRun(query, ForwardScanDirection, 0, true);
+#endif
+}
+
+/*
+ * Make the index entries of a row that was inserted.
+ */
+static inline void
+compat_insert_index_entries(ResultRelInfo *indexes, TupleTableSlot *slot,
+							EState *estate)
+{
+#if PG_VERSION_NUM >= 190000
+	List	   *rechecks = ExecInsertIndexTuples(indexes, estate, 0, slot, NIL,
+												 NULL);
+#elif PG_VERSION_NUM >= 160000
+	List	   *rechecks = ExecInsertIndexTuples(indexes, slot, estate, false,
+												 false, NULL, NIL, false);
+#else
+	List	   *rechecks = ExecInsertIndexTuples(indexes, slot, estate, false,
+												 false, NULL, NIL);
+#endif
+
+	list_free(rechecks);
+}
+
+/*
+ * Update a row and make the index entries that it needs.  "tid" is that of the
+ * old row.
+ *
+ * For the server's hint that an update has left the columns of an index alone
+ * there would have to be a range table, so it is not given.
+ */
+static inline void
+compat_update(Relation relation, ItemPointer tid, TupleTableSlot *slot,
+			  Snapshot snapshot, ResultRelInfo *indexes, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes update;
+#else
+	bool		update;
+#endif
+
+	simple_table_tuple_update(relation, tid, slot, snapshot, &update);
+	if (indexes->ri_NumIndices == 0)
+		return;
+#if PG_VERSION_NUM >= 190000
+	if (update != TU_None)
+		(void) ExecInsertIndexTuples(indexes, estate,
+									 update == TU_Summarizing ?
+									 EIIT_ONLY_SUMMARIZING : 0,
+									 slot, NIL, NULL);
+#elif PG_VERSION_NUM >= 160000
+	if (update != TU_None)
+		(void) ExecInsertIndexTuples(indexes, slot, estate, false, false, NULL,
+									 NIL, update == TU_Summarizing);
+#else
+	if (update)
+		compat_insert_index_entries(indexes, slot, estate);
+#endif
+}
 
 #endif							/* COMPAT_H */

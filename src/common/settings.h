@@ -17,6 +17,14 @@
 /* The prefix of the parameters, and of the messages in the log */
 #define REFRESHER_NAME	"bigbrotr_refresher"
 
+/* Where REFRESH MATERIALIZED VIEW CONCURRENTLY is taken over */
+typedef enum MergeMode
+{
+	MERGE_OFF,
+	MERGE_WORKER,				/* in refreshes of ours */
+	MERGE_ALL					/* in every session */
+} MergeMode;
+
 /* Fixed for the life of the server */
 extern char *refresher_databases;
 extern char *refresher_role;
@@ -28,6 +36,7 @@ extern int	refresher_interval; /* in seconds */
 extern int	refresher_refresh_timeout;	/* in milliseconds; 0: none */
 extern int	refresher_lock_timeout; /* in milliseconds; 0: none */
 
+extern int	refresher_merge;	/* a MergeMode */
 extern int	refresher_max_workers;	/* processes that refresh at once */
 extern bool refresher_skip_unchanged;
 extern int	refresher_retry_interval;	/* in seconds; 0: none */

@@ -305,6 +305,7 @@ work_before_commit(const RefreshResult *result, void *arg)
 
 	in_hand->known.failures = 0;
 	in_hand->known.duration = result->duration;
+	in_hand->known.rows_changed = result->merged ? merge_sum(&result->rows) : 0;
 	change_mark_settle(&in_hand->known.mark, in_hand->view->relid);
 	work_set_data_as_of(in_hand);
 	work_keep(in_hand);
@@ -408,6 +409,12 @@ work_report_view(const QueueView *view, const RefreshResult *result)
 	}
 	log_append_seconds(&line, "duration", result->duration);
 	log_append(&line, "database", status_database());
+	if (result->merged)
+	{
+		log_append_int(&line, "inserted", result->rows.inserted);
+		log_append_int(&line, "updated", result->rows.updated);
+		log_append_int(&line, "deleted", result->rows.deleted);
+	}
 	ereport(LOG, (errmsg_internal(REFRESHER_NAME ": view_refreshed%s",
 								  line.data)));
 }

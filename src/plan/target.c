@@ -25,6 +25,7 @@
 #include "access/table.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_proc.h"
@@ -234,6 +235,7 @@ target_command(const RefreshTarget *target)
 			format = "REFRESH MATERIALIZED VIEW %s";
 			break;
 		case REFRESH_METHOD_CONCURRENTLY:
+		case REFRESH_METHOD_MERGE:
 			format = "REFRESH MATERIALIZED VIEW CONCURRENTLY %s";
 			break;
 	}
@@ -326,6 +328,8 @@ target_method_name(RefreshMethod method)
 			return "refresh";
 		case REFRESH_METHOD_CONCURRENTLY:
 			return "refresh concurrently";
+		case REFRESH_METHOD_MERGE:
+			return "merge";
 	}
 	return NULL;
 }
@@ -444,28 +448,29 @@ target_role_name(Oid role)
 }
 
 /*
- * Choose between REFRESH and REFRESH CONCURRENTLY, by what the latter asks
- * for: rows to compare with, an index to compare by, and a temporary table,
- * made with the rights of the view's owner.  (matview.c of the server has the
- * same rules.)
+ * Choose between merging, REFRESH CONCURRENTLY and REFRESH, by what each asks
+ * for.  (merge.c, and matview.c of the server, have the same rules.)
  */
 static void
 target_choose_refresh(RefreshTarget *target)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID,
 										ObjectIdGetDatum(target->relid));
-	bool		possible = false;
+	Form_pg_class class;
 
-	if (HeapTupleIsValid(tuple))
+	target->method = REFRESH_METHOD_PLAIN;
+	if (!HeapTupleIsValid(tuple))
+		return;
+	class = (Form_pg_class) GETSTRUCT(tuple);
+	if (class->relispopulated)
 	{
-		Form_pg_class class = (Form_pg_class) GETSTRUCT(tuple);
-
-		possible = class->relispopulated &&
-			compat_may_make_temporary(class->relowner);
-		ReleaseSysCache(tuple);
+		if (refresher_merge != MERGE_OFF && class->relam == HEAP_TABLE_AM_OID)
+			target->method = REFRESH_METHOD_MERGE;
+		else if (compat_may_make_temporary(class->relowner) &&
+				 target_has_full_unique_index(target->relid))
+			target->method = REFRESH_METHOD_CONCURRENTLY;
 	}
-	target->method = possible && target_has_full_unique_index(target->relid) ?
-		REFRESH_METHOD_CONCURRENTLY : REFRESH_METHOD_PLAIN;
+	ReleaseSysCache(tuple);
 }
 
 /*

@@ -45,27 +45,28 @@
 static const Oid history_insert_types[] = {
 	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID,
 	TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID,
-	INT8OID, INT8OID, TIMESTAMPTZOID
+	INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID
 };
 
 static GuardedStatement history_insert = {
 	.sql = "INSERT INTO bigbrotr_refresher.history"
 	" (view, cycle_start, schedule_start, started_at, duration, outcome,"
 	" method, sqlstate, error, failures, wal_bytes, shared_blks_hit,"
-	" shared_blks_read, temp_blks_read, temp_blks_written, data_as_of)"
+	" shared_blks_read, temp_blks_read, temp_blks_written, data_as_of,"
+	" rows_inserted, rows_updated, rows_deleted)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
-	" $15, $16)",
+	" $15, $16, $17, $18, $19)",
 	.nargs = lengthof(history_insert_types),
 	.types = history_insert_types,
 	.expected = SPI_OK_INSERT,
 };
 
 /* The columns of ViewState come first. */
-#define HISTORY_STATE_COLS	7
+#define HISTORY_STATE_COLS	8
 
 static const Oid history_upsert_types[] = {
 	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
-	INTERVALOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID,
+	INTERVALOID, INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID,
 	TEXTOID, TEXTOID, TEXTOID
 };
 
@@ -76,9 +77,9 @@ static const Oid history_upsert_types[] = {
 static GuardedStatement history_upsert = {
 	.sql = "INSERT INTO bigbrotr_refresher.view_state AS s"
 	" (view, cycle_start, schedule_start, data_as_of, failures,"
-	" refresh_duration, change_mark, last_attempt, last_success, duration,"
-	" outcome, sqlstate, error)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+	" refresh_duration, rows_changed, change_mark, last_attempt,"
+	" last_success, duration, outcome, sqlstate, error)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 	" ON CONFLICT (view) DO UPDATE SET"
 	" cycle_start = COALESCE(excluded.cycle_start, s.cycle_start),"
 	" schedule_start = COALESCE(excluded.schedule_start, s.schedule_start),"
@@ -86,6 +87,7 @@ static GuardedStatement history_upsert = {
 	" failures = excluded.failures,"
 	" refresh_duration ="
 	" COALESCE(excluded.refresh_duration, s.refresh_duration),"
+	" rows_changed = COALESCE(excluded.rows_changed, s.rows_changed),"
 	" change_mark = excluded.change_mark,"
 	" last_attempt = excluded.last_attempt,"
 	" last_success = COALESCE(excluded.last_success, s.last_success),"
@@ -101,8 +103,8 @@ static GuardedStatement history_upsert = {
 static GuardedStatement history_add_state = {
 	.sql = "INSERT INTO bigbrotr_refresher.view_state"
 	" (view, cycle_start, schedule_start, data_as_of, failures,"
-	" refresh_duration, change_mark)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7)"
+	" refresh_duration, rows_changed, change_mark)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 	" ON CONFLICT DO NOTHING",
 	.nargs = HISTORY_STATE_COLS,
 	.types = history_upsert_types,
@@ -111,7 +113,7 @@ static GuardedStatement history_add_state = {
 
 static GuardedStatement history_select = {
 	.sql = "SELECT s.cycle_start, s.schedule_start, s.data_as_of,"
-	" s.failures, s.refresh_duration, s.change_mark"
+	" s.failures, s.refresh_duration, s.rows_changed, s.change_mark"
 	" FROM bigbrotr_refresher.view_state AS s"
 	" WHERE s.view OPERATOR(pg_catalog.=) $1",
 	.nargs = 1,
@@ -125,6 +127,7 @@ static const GuardedColumn history_columns[] = {
 	{"data_as_of", TIMESTAMPTZOID},
 	{"failures", INT4OID},
 	{"refresh_duration", INTERVALOID},
+	{"rows_changed", INT8OID},
 	{"change_mark", TEXTOID}
 };
 
@@ -385,6 +388,10 @@ history_put_row(void *arg)
 	values[col++] = Int64GetDatum(usage->temp_blks_read);
 	values[col++] = Int64GetDatum(usage->temp_blks_written);
 	history_set_time(values, nulls, col++, state->data_as_of);
+	memset(nulls + col, result->merged ? ' ' : 'n', 3);
+	values[col++] = Int64GetDatum(result->rows.inserted);
+	values[col++] = Int64GetDatum(result->rows.updated);
+	values[col++] = Int64GetDatum(result->rows.deleted);
 	Assert(col == lengthof(history_insert_types));
 	guarded_execute(&history_insert, values, nulls, false);
 }
@@ -436,6 +443,8 @@ history_put_state_values(const HistoryAttempt *attempt, Datum *values,
 	values[col++] = Int32GetDatum(state->failures);
 	values[col] = history_interval(state->duration);
 	nulls[col++] = state->duration == 0 ? 'n' : ' ';
+	values[col] = Int64GetDatum(state->rows_changed);
+	nulls[col++] = state->duration == 0 ? 'n' : ' ';
 	history_set_text(values, nulls, col++, change_mark_to_text(&state->mark));
 	Assert(col == HISTORY_STATE_COLS);
 }
@@ -467,6 +476,9 @@ history_get_state(void *arg)
 	if (!isnull)
 		state->duration = DatumGetIntervalP(value)->time;
 	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 6,
+						  &isnull);
+	state->rows_changed = isnull ? 0 : DatumGetInt64(value);
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 7,
 						  &isnull);
 	if (!isnull)
 		change_mark_from_text(TextDatumGetCString(value), &state->mark);

@@ -29,6 +29,7 @@ typedef struct ViewState
 	int			failures;		/* in a row */
 	int64		duration;		/* of the last successful refresh, in
 								 * microseconds; 0: unknown */
+	int64		rows_changed;	/* by that refresh, if it was merged; else 0 */
 	ChangeMark	mark;			/* of what that refresh read */
 } ViewState;
 

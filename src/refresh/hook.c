@@ -26,6 +26,7 @@
 
 #include "src/common/settings.h"
 #include "src/refresh/hook.h"
+#include "src/refresh/merge_command.h"
 #include "src/refresh/state.h"
 
 /* One REFRESH that succeeded */
@@ -35,6 +36,8 @@ typedef struct HookNote
 	SubTransactionId subid;		/* invalid: it was committed */
 	uint64		view;			/* its row in pg_class after that */
 	uint64		settings;		/* those that it worked under */
+	bool		merged;			/* by merge.c, which has written these rows */
+	MergeCounts rows;
 	bool		current;		/* did it see all that was committed? */
 } HookNote;
 
@@ -58,7 +61,7 @@ static void hook_run(PlannedStmt *pstmt, const char *queryString,
 					 ParamListInfo params, QueryEnvironment *queryEnv,
 					 DestReceiver *dest, QueryCompletion *qc);
 static bool hook_is_extension(Node *statement);
-static void hook_note(Oid relid, uint64 settings);
+static void hook_note(Oid relid, uint64 settings, const MergeCounts *rows);
 static void hook_put(const HookNote *note);
 static const HookNote *hook_find(Oid relid);
 static void hook_move(SubTransactionId from, SubTransactionId to);
@@ -79,6 +82,11 @@ hook_install(void (*extension_changed) (void))
 {
 	hook_extension_changed = extension_changed;
 	hook_previous = ProcessUtility_hook;
+	if (hook_previous != NULL)
+		ereport(LOG,
+				(errmsg(REFRESHER_NAME ": other libraries are listed before it in \"shared_preload_libraries\""),
+				 errdetail("They do not see the refreshes that are merged."),
+				 errhint("List \"" REFRESHER_NAME "\" first.")));
 	ProcessUtility_hook = hook_utility;
 }
 
@@ -105,6 +113,24 @@ bool
 hook_has_refreshed(Oid relid)
 {
 	return hook_find(relid) != NULL;
+}
+
+/*
+ * Has this attempt merged anything?  Adds up the rows that it has written by
+ * that.
+ */
+bool
+hook_has_merged(MergeCounts *rows)
+{
+	bool		merged = false;
+
+	memset(rows, 0, sizeof(MergeCounts));
+	for (int i = 0; i < hook_nnotes; i++)
+	{
+		merged = merged || hook_notes[i].merged;
+		merge_add_counts(rows, &hook_notes[i].rows);
+	}
+	return merged;
 }
 
 /*
@@ -140,6 +166,8 @@ hook_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			 QueryCompletion *qc)
 {
 	RefreshMatViewStmt *refresh = NULL;
+	MergeResult merge;
+	bool		merged = false;
 	Oid			relid = InvalidOid;
 	uint64		settings = 0;
 
@@ -151,8 +179,11 @@ hook_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		settings = state_settings();
 	}
 
-	hook_run(pstmt, queryString, readOnlyTree, context, params, queryEnv,
-			 dest, qc);
+	if (merge_is_wanted(pstmt))
+		merged = merge_command(pstmt, queryString, context, qc, &merge);
+	if (!merged)
+		hook_run(pstmt, queryString, readOnlyTree, context, params, queryEnv,
+				 dest, qc);
 
 	if (hook_is_extension(pstmt->utilityStmt))
 		hook_extension_changed();
@@ -165,7 +196,7 @@ hook_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		RangeVarGetRelid(refresh->relation, NoLock, true) == relid)
 	{
 		CommandCounterIncrement();
-		hook_note(relid, settings);
+		hook_note(relid, settings, merged ? &merge.counts : NULL);
 	}
 }
 
@@ -213,7 +244,7 @@ hook_run(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
  * older than the attempt.
  */
 static void
-hook_note(Oid relid, uint64 settings)
+hook_note(Oid relid, uint64 settings, const MergeCounts *rows)
 {
 	HookNote	note;
 
@@ -222,6 +253,10 @@ hook_note(Oid relid, uint64 settings)
 	note.view = state_view(relid);
 	note.settings = settings;
 	note.current = !IsolationUsesXactSnapshot();
+	note.merged = rows != NULL;
+	memset(&note.rows, 0, sizeof(MergeCounts));
+	if (rows != NULL)
+		note.rows = *rows;
 
 	if (hook_notes == NULL)
 	{
@@ -239,7 +274,7 @@ hook_note(Oid relid, uint64 settings)
 
 /*
  * Put a note at the end, where there must be room; it takes the place of an
- * older one of the same view and subtransaction.
+ * older one of the same view and subtransaction, and its rows.
  */
 static void
 hook_put(const HookNote *note)
@@ -249,9 +284,15 @@ hook_put(const HookNote *note)
 
 	for (int i = 0; i < hook_nnotes; i++)
 	{
-		if (hook_notes[i].relid != new.relid ||
-			hook_notes[i].subid != new.subid)
-			hook_notes[kept++] = hook_notes[i];
+		const HookNote *old = &hook_notes[i];
+
+		if (old->relid == new.relid && old->subid == new.subid)
+		{
+			new.merged = new.merged || old->merged;
+			merge_add_counts(&new.rows, &old->rows);
+		}
+		else
+			hook_notes[kept++] = *old;
 	}
 	hook_notes[kept++] = new;
 	hook_nnotes = kept;

@@ -10,11 +10,12 @@
 #ifndef HOOK_H
 #define HOOK_H
 
-#include "postgres_ext.h"
+#include "src/refresh/merge_write.h"
 
 extern void hook_install(void (*extension_changed) (void));
 extern void hook_forget_refreshes(void);
 extern bool hook_has_refreshed(Oid relid);
+extern bool hook_has_merged(MergeCounts *rows);
 extern bool hook_refreshed_as(Oid relid, uint64 *view, uint64 *settings);
 
 #endif							/* HOOK_H */

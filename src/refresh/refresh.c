@@ -38,6 +38,7 @@
 #include "src/common/attempt.h"
 #include "src/common/elapsed.h"
 #include "src/refresh/hook.h"
+#include "src/refresh/merge_command.h"
 #include "src/refresh/refresh.h"
 
 /* The role that this process connected as */
@@ -64,6 +65,7 @@ static void refresh_start_meter(RefreshMeter *meter);
 static void refresh_read_meter(const RefreshMeter *meter,
 							   RefreshResult *result);
 static void refresh_in_transaction(void *arg);
+static void refresh_here(const RefreshTarget *target, RefreshResult *result);
 static bool refresh_is_gone(const RefreshTarget *target);
 static void refresh_look_up(void *arg);
 static void refresh_fire_deferred(void);
@@ -135,6 +137,7 @@ refresh_view(const RefreshRequest *request, RefreshResult *result)
 	now.request = request;
 	now.result = result;
 	hook_forget_refreshes();
+	merge_scope_reset();
 	refresh_set_limits(request);
 
 	result->started_at = GetCurrentTimestamp();
@@ -163,14 +166,34 @@ refresh_view(const RefreshRequest *request, RefreshResult *result)
 void
 refresh_in_session(const RefreshTarget *target, RefreshResult *result)
 {
-	RefreshTarget now;
 	RefreshMeter meter;
 
 	memset(result, 0, sizeof(RefreshResult));
 	result->started_at = IsolationUsesXactSnapshot() ?
 		GetCurrentTransactionStartTimestamp() : GetCurrentTimestamp();
 	refresh_start_meter(&meter);
-	now = refresh_check(target, result);
+	if (!merge_in_scope())
+		hook_forget_refreshes();
+	merge_scope_enter();
+	PG_TRY();
+	{
+		refresh_here(target, result);
+	}
+	PG_FINALLY();
+	{
+		merge_scope_leave();
+	}
+	PG_END_TRY();
+	result->merged = hook_has_merged(&result->rows);
+	refresh_read_meter(&meter, result);
+	result->outcome = REFRESH_REFRESHED;
+}
+
+static void
+refresh_here(const RefreshTarget *target, RefreshResult *result)
+{
+	RefreshTarget now = refresh_check(target, result);
+
 	if (now.method == REFRESH_METHOD_PROCEDURE)
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
@@ -179,8 +202,6 @@ refresh_in_session(const RefreshTarget *target, RefreshResult *result)
 	}
 	else
 		refresh_execute(&now);
-	refresh_read_meter(&meter, result);
-	result->outcome = REFRESH_REFRESHED;
 }
 
 /*
@@ -275,11 +296,14 @@ refresh_in_transaction(void *arg)
 
 	result->started_at = GetCurrentStatementStartTimestamp();
 	now = refresh_check(request->target, result);
+	merge_scope_enter();
 	if (now.method == REFRESH_METHOD_PROCEDURE)
 		refresh_call(&now);
 	else
 		refresh_execute(&now);
 	refresh_fire_deferred();
+	merge_scope_leave();
+	result->merged = hook_has_merged(&result->rows);
 	refresh_read_meter(&own->meter, result);
 	result->outcome = REFRESH_REFRESHED;
 	if (request->before_commit)

@@ -14,6 +14,7 @@
 #include "utils/elog.h"
 
 #include "src/plan/target.h"
+#include "src/refresh/merge_write.h"
 
 typedef enum RefreshOutcome
 {
@@ -42,6 +43,8 @@ typedef struct RefreshResult
 	TimestampTz started_at;
 	int64		duration;		/* in microseconds */
 	RefreshUsage usage;
+	bool		merged;			/* these rows were written by merging */
+	MergeCounts rows;
 	bool		committed;		/* there is no way back */
 	ErrorData  *error;			/* if it failed */
 } RefreshResult;

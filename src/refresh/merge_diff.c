@@ -1,0 +1,587 @@
+/*-------------------------------------------------------------------------
+ *
+ * merge_diff.c
+ *	  Old rows and new ones in, what to delete, update and insert out.
+ *
+ * The old rows are read into a hash table: of each its hashes and its TID, not
+ * the row itself.  Each new row then looks for an old one that it can be paired
+ * with.  A hash only finds candidates; the old row itself is always compared.
+ * To read old rows one by one in the order of the query would be slow, so some
+ * megabytes of new rows with their candidates are gathered and compared in the
+ * order of the old rows' pages.
+ *
+ * If the hash table would need more memory than it may have, both sides are
+ * divided by their hashes into batches, which are kept in temporary files (as a
+ * hash join does).  There an old row is kept whole, since it would have to be
+ * read at random otherwise.  A batch whose old rows do not fit into memory is
+ * compared in several passes: what has found no partner among the first old
+ * rows is compared with the next.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/tableam.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "src/refresh/merge_diff.h"
+#include "src/refresh/merge_table.h"
+
+/* Of the memory: for the table, for gathered rows, for each of three results */
+#define MERGE_TABLE_SHARE(memory)	((memory) / 8 * 5)
+#define MERGE_GATHER_SHARE(memory)	((memory) / 8)
+#define MERGE_RESULT_SHARE(memory)	((memory) / 16)
+
+/* More gathered rows than this gain nothing, in bytes */
+#define MERGE_MOST_GATHERED	((Size) 8 * 1024 * 1024)
+
+/* Each batch has two temporary files, each with a buffer of 8 kB and more */
+#define MERGE_BATCH_OVERHEAD	((Size) 32 * 1024)
+#define MERGE_MOST_BATCHES		1024
+
+/* A new row with the old one that it may be paired with */
+typedef struct MergeCandidate
+{
+	uint32		entry;
+	ItemPointerData tid;		/* of the old one */
+	MergeHash	hash;
+	MinimalTuple new;
+} MergeCandidate;
+
+struct MergeDiff
+{
+	Relation	relation;
+	const MergeShape *shape;
+	Snapshot	snapshot;
+	Size		memory;
+	MemoryContext context;		/* all that lives as long as this */
+	MemoryContext row_context;	/* reset for each row */
+	TupleTableSlot *old_slot;	/* rows of the relation */
+	TupleTableSlot *old_copy_slot;	/* rows of a batch */
+	TupleTableSlot *new_slot;
+
+	MergeTable *table;
+	BlockNumber last_block;		/* of the old row that was last found */
+
+	/* New rows that are gathered, to be compared */
+	MemoryContext gather_context;
+	MergeCandidate *candidates;
+	int			ncandidates;
+	int			maxcandidates;
+	Size		gathered;		/* bytes */
+
+	/* Batches; none if all old rows fit into memory */
+	int			nbatches;
+	MergeFile **old_batches;
+	MergeFile **new_batches;
+
+	MergeFile  *deletes;
+	MergeFile  *updates;
+	MergeFile  *inserts;
+};
+
+static bool merge_diff_scan(MergeDiff *diff);
+static void merge_diff_start_batches(MergeDiff *diff);
+static int	merge_diff_batch(const MergeDiff *diff, MergeHash hash);
+static bool merge_diff_is_near(MergeDiff *diff, uint32 number);
+static void merge_diff_gather(MergeDiff *diff, uint32 number, MergeHash hash,
+							  TupleTableSlot *slot);
+static void merge_diff_compare_gathered(MergeDiff *diff);
+static int	merge_compare_candidates(const void *a, const void *b);
+static bool merge_diff_pair(MergeDiff *diff, MergeEntry *entry,
+							MergeHash hash, TupleTableSlot *new);
+static bool merge_diff_search(MergeDiff *diff, MergeHash hash,
+							  TupleTableSlot *new);
+static void merge_diff_insert(MergeDiff *diff, MergeFile *file,
+							  MergeHash hash, TupleTableSlot *new);
+static void merge_diff_finish_batch(MergeDiff *diff, int batch);
+static bool merge_diff_load(MergeDiff *diff, MergeFile *file, MergeRow *ahead,
+							bool *is_ahead);
+static void merge_diff_delete_unpaired(MergeDiff *diff);
+
+/*
+ * Begin to compare the rows that a relation has in a snapshot with others.
+ *
+ * "memory" is in bytes.  Everything is allocated in the current memory
+ * context; the relation and the snapshot are to be kept until the end.
+ */
+MergeDiff *
+merge_diff_create(Relation relation, const MergeShape *shape,
+				  Snapshot snapshot, Size memory)
+{
+	MergeDiff  *diff = palloc0(sizeof(MergeDiff));
+
+	diff->relation = relation;
+	diff->shape = shape;
+	diff->snapshot = snapshot;
+	diff->last_block = InvalidBlockNumber - 1;
+	diff->memory = memory;
+	diff->context = CurrentMemoryContext;
+	diff->row_context = AllocSetContextCreate(CurrentMemoryContext,
+											  "merge row",
+											  ALLOCSET_DEFAULT_SIZES);
+	diff->table = merge_table_create(MERGE_TABLE_SHARE(memory),
+									 shape->nkeys > 0);
+	diff->gather_context = GenerationContextCreate(CurrentMemoryContext,
+												   "merge gathered rows",
+												   ALLOCSET_DEFAULT_SIZES);
+	diff->old_slot = table_slot_create(relation, NULL);
+	diff->old_copy_slot = MakeSingleTupleTableSlot(shape->desc,
+												   &TTSOpsMinimalTuple);
+	diff->new_slot = MakeSingleTupleTableSlot(shape->desc,
+											  &TTSOpsMinimalTuple);
+	diff->deletes = merge_file_create(MERGE_RESULT_SHARE(memory));
+	diff->updates = merge_file_create(MERGE_RESULT_SHARE(memory));
+	diff->inserts = merge_file_create(MERGE_RESULT_SHARE(memory));
+	return diff;
+}
+
+/*
+ * Read the old rows: into the table if they fit, else into batches.
+ */
+void
+merge_diff_read_old(MergeDiff *diff)
+{
+	merge_table_reset(diff->table);
+	if (merge_diff_scan(diff))
+	{
+		merge_table_link(diff->table);
+		return;
+	}
+	merge_table_reset(diff->table);
+	merge_diff_start_batches(diff);
+	(void) merge_diff_scan(diff);
+}
+
+/*
+ * Returns false if the table has no room for all of them.
+ */
+static bool
+merge_diff_scan(MergeDiff *diff)
+{
+	TableScanDesc scan = table_beginscan_strat(diff->relation, diff->snapshot,
+											   0, NULL, true, false);
+	TupleTableSlot *slot = diff->old_slot;
+	bool		fits = true;
+
+	while (fits && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		MemoryContext caller = MemoryContextSwitchTo(diff->row_context);
+		MergeHash	hash = merge_hash(diff->shape, slot);
+
+		CHECK_FOR_INTERRUPTS();
+		if (diff->nbatches == 0)
+		{
+			MergeEntry	entry = {0};
+
+			entry.hash = hash;
+			entry.old.tid = slot->tts_tid;
+			fits = merge_table_add(diff->table, &entry, 0);
+		}
+		else
+		{
+			MergeRow	row;
+
+			row.hash = hash;
+			row.tid = slot->tts_tid;
+			row.tuple = ExecCopySlotMinimalTuple(slot);
+			merge_file_put(diff->old_batches[merge_diff_batch(diff, hash)],
+						   &row);
+		}
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(diff->row_context);
+	}
+	table_endscan(scan);
+	ExecClearTuple(slot);
+	return fits;
+}
+
+/*
+ * Make so many batches that one of them should fit into memory with its rows.
+ */
+static void
+merge_diff_start_batches(MergeDiff *diff)
+{
+	Size		most = Max(diff->memory / 4 / MERGE_BATCH_OVERHEAD, 2);
+	Size		size = (Size) RelationGetNumberOfBlocks(diff->relation) *
+		BLCKSZ;
+	Size		wanted = 2 * size / MERGE_TABLE_SHARE(diff->memory) + 2;
+
+	diff->nbatches = (int) Min(Min(wanted, most), MERGE_MOST_BATCHES);
+	diff->old_batches = palloc(diff->nbatches * sizeof(MergeFile *));
+	diff->new_batches = palloc(diff->nbatches * sizeof(MergeFile *));
+	for (int i = 0; i < diff->nbatches; i++)
+	{
+		diff->old_batches[i] = merge_file_create(0);
+		diff->new_batches[i] = merge_file_create(0);
+	}
+}
+
+/*
+ * By other bits than those that choose the chain.
+ */
+static int
+merge_diff_batch(const MergeDiff *diff, MergeHash hash)
+{
+	return (int) ((uint64) murmurhash32(hash.key) * diff->nbatches >> 32);
+}
+
+/*
+ * Add a new row.
+ */
+void
+merge_diff_add_new(MergeDiff *diff, TupleTableSlot *slot)
+{
+	MemoryContext caller = MemoryContextSwitchTo(diff->row_context);
+	MergeHash	hash = merge_hash(diff->shape, slot);
+	uint32		number;
+
+	if (diff->nbatches > 0)
+		merge_diff_insert(diff,
+						  diff->new_batches[merge_diff_batch(diff, hash)],
+						  hash, slot);
+	else if ((number = merge_table_find(diff->table, hash)) == MERGE_NO_ENTRY)
+		merge_diff_insert(diff, diff->inserts, hash, slot);
+	else if (!merge_diff_is_near(diff, number))
+		merge_diff_gather(diff, number, hash, slot);
+	else if (!merge_diff_pair(diff, merge_entry(diff->table, number), hash, slot))
+	{
+		merge_table_return(diff->table, number);
+		if (!merge_diff_search(diff, hash, slot))
+			merge_diff_insert(diff, diff->inserts, hash, slot);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(diff->row_context);
+}
+
+/*
+ * Where the query returns rows in the order in which they are stored, they need
+ * not be gathered: the old row is on the page that was read last, or on the
+ * next one.
+ */
+static bool
+merge_diff_is_near(MergeDiff *diff, uint32 number)
+{
+	BlockNumber block =
+		ItemPointerGetBlockNumber(&merge_entry(diff->table, number)->old.tid);
+	BlockNumber last = diff->last_block;
+
+	diff->last_block = block;
+	return block == last || block == last + 1;
+}
+
+static void
+merge_diff_insert(MergeDiff *diff, MergeFile *file, MergeHash hash,
+				  TupleTableSlot *new)
+{
+	MemoryContext caller = MemoryContextSwitchTo(diff->row_context);
+	MergeRow	row;
+
+	row.hash = hash;
+	ItemPointerSetInvalid(&row.tid);
+	row.tuple = ExecCopySlotMinimalTuple(new);
+	merge_file_put(file, &row);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Gather a new row with its candidate.
+ */
+static void
+merge_diff_gather(MergeDiff *diff, uint32 number, MergeHash hash,
+				  TupleTableSlot *slot)
+{
+	MemoryContext caller = MemoryContextSwitchTo(diff->gather_context);
+	MergeCandidate *candidate;
+
+	if (diff->ncandidates == diff->maxcandidates)
+	{
+		diff->maxcandidates = Max(2 * diff->maxcandidates, 1024);
+		if (diff->candidates == NULL)
+			diff->candidates = MemoryContextAlloc(diff->context,
+												  diff->maxcandidates *
+												  sizeof(MergeCandidate));
+		else
+			diff->candidates = repalloc_huge(diff->candidates,
+											 diff->maxcandidates *
+											 sizeof(MergeCandidate));
+	}
+	candidate = &diff->candidates[diff->ncandidates++];
+	candidate->entry = number;
+	candidate->tid = merge_entry(diff->table, number)->old.tid;
+	candidate->hash = hash;
+	candidate->new = ExecCopySlotMinimalTuple(slot);
+	diff->gathered += sizeof(MergeCandidate) + candidate->new->t_len + 32;
+	MemoryContextSwitchTo(caller);
+
+	if (diff->gathered > Min(MERGE_GATHER_SHARE(diff->memory),
+							 MERGE_MOST_GATHERED))
+		merge_diff_compare_gathered(diff);
+}
+
+/*
+ * Compare what was gathered, page by page of the old rows.
+ *
+ * The few whose hashes were right by chance come last: by then the old rows
+ * that they were kept for can be found again.
+ */
+static void
+merge_diff_compare_gathered(MergeDiff *diff)
+{
+	int			nothers = 0;
+
+	qsort(diff->candidates, diff->ncandidates, sizeof(MergeCandidate),
+		  merge_compare_candidates);
+	for (int i = 0; i < diff->ncandidates; i++)
+	{
+		MergeCandidate *candidate = &diff->candidates[i];
+		MergeEntry *entry = merge_entry(diff->table, candidate->entry);
+
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreMinimalTuple(candidate->new, diff->new_slot, false);
+		if (!merge_diff_pair(diff, entry, candidate->hash, diff->new_slot))
+		{
+			merge_table_return(diff->table, candidate->entry);
+			diff->candidates[nothers++] = *candidate;
+		}
+		MemoryContextReset(diff->row_context);
+	}
+	for (int i = 0; i < nothers; i++)
+	{
+		MergeCandidate *candidate = &diff->candidates[i];
+
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreMinimalTuple(candidate->new, diff->new_slot, false);
+		if (!merge_diff_search(diff, candidate->hash, diff->new_slot))
+			merge_diff_insert(diff, diff->inserts, candidate->hash,
+							  diff->new_slot);
+		MemoryContextReset(diff->row_context);
+	}
+	ExecClearTuple(diff->old_slot);
+	ExecClearTuple(diff->new_slot);
+	MemoryContextReset(diff->gather_context);
+	diff->ncandidates = 0;
+	diff->gathered = 0;
+}
+
+static int
+merge_compare_candidates(const void *a, const void *b)
+{
+	const MergeCandidate *left = a;
+	const MergeCandidate *right = b;
+
+	return ItemPointerCompare(unconstify(ItemPointerData *, &left->tid),
+							  unconstify(ItemPointerData *, &right->tid));
+}
+
+/*
+ * Pair an old row with a new one, if the rows themselves can be.
+ */
+static bool
+merge_diff_pair(MergeDiff *diff, MergeEntry *entry, MergeHash hash,
+				TupleTableSlot *new)
+{
+	MemoryContext caller = MemoryContextSwitchTo(diff->row_context);
+	TupleTableSlot *old = diff->old_slot;
+	MergeRow	row;
+	MergeMatch	match;
+
+	row.hash = hash;
+	if (diff->nbatches > 0)
+	{
+		old = diff->old_copy_slot;
+		row.tid = entry->old.row->tid;
+		ExecStoreMinimalTuple(MERGE_OLD_TUPLE(entry->old.row), old, false);
+	}
+	else
+	{
+		row.tid = entry->old.tid;
+		if (!table_tuple_fetch_row_version(diff->relation, &row.tid,
+										   diff->snapshot, old))
+			elog(ERROR, "row (%u,%u) of relation \"%s\" has disappeared",
+				 ItemPointerGetBlockNumber(&row.tid),
+				 ItemPointerGetOffsetNumber(&row.tid),
+				 RelationGetRelationName(diff->relation));
+	}
+	match = merge_compare(diff->shape, old, new);
+	entry->paired = match == MERGE_SAME || match == MERGE_CHANGED;
+	if (match == MERGE_CHANGED)
+	{
+		row.tuple = ExecCopySlotMinimalTuple(new);
+		merge_file_put(diff->updates, &row);
+	}
+	else if (match == MERGE_REPLACED)
+		merge_diff_insert(diff, diff->inserts, hash, new);
+	MemoryContextSwitchTo(caller);
+	return match != MERGE_NO_PAIR;
+}
+
+/*
+ * Pair a new row with the first old one in its chain that it can be paired
+ * with, rather with one that is the same.
+ */
+static bool
+merge_diff_search(MergeDiff *diff, MergeHash hash, TupleTableSlot *new)
+{
+	for (int exactly = 1; exactly >= 0; exactly--)
+	{
+		for (uint32 *link = merge_table_chain(diff->table, hash); link != NULL;)
+		{
+			MergeEntry *entry = merge_entry(diff->table, *link);
+
+			CHECK_FOR_INTERRUPTS();
+			if (entry->hash.key == hash.key &&
+				(entry->hash.row == hash.row) == (exactly == 1) &&
+				merge_diff_pair(diff, entry, hash, new))
+			{
+				entry->claimed = true;
+				return true;
+			}
+			link = merge_table_skip(diff->table, &entry->next);
+		}
+		if (diff->shape->nkeys == 0)
+			break;
+	}
+	return false;
+}
+
+/*
+ * All new rows were added: come to a result.
+ */
+void
+merge_diff_finish(MergeDiff *diff)
+{
+	if (diff->nbatches == 0)
+	{
+		merge_diff_compare_gathered(diff);
+		merge_diff_delete_unpaired(diff);
+	}
+	for (int i = 0; i < diff->nbatches; i++)
+		merge_diff_finish_batch(diff, i);
+	merge_table_reset(diff->table);
+	ExecDropSingleTupleTableSlot(diff->old_slot);
+	ExecDropSingleTupleTableSlot(diff->old_copy_slot);
+	ExecDropSingleTupleTableSlot(diff->new_slot);
+	merge_file_rewind(diff->deletes);
+	merge_file_rewind(diff->updates);
+	merge_file_rewind(diff->inserts);
+}
+
+/*
+ * Compare the old and the new rows of a batch, in as many passes as the old
+ * ones need.
+ */
+static void
+merge_diff_finish_batch(MergeDiff *diff, int batch)
+{
+	MergeFile  *old = diff->old_batches[batch];
+	MergeFile  *new = diff->new_batches[batch];
+	MergeRow	ahead;
+	bool		more = true;
+	bool		is_ahead = false;
+
+	merge_file_rewind(old);
+	while (more)
+	{
+		MergeFile  *rest = NULL;
+		MergeRow	row;
+
+		more = merge_diff_load(diff, old, &ahead, &is_ahead);
+		if (more)
+			rest = merge_file_create(0);
+		merge_file_rewind(new);
+		while (merge_file_get(new, &row))
+		{
+			CHECK_FOR_INTERRUPTS();
+			ExecStoreMinimalTuple(row.tuple, diff->new_slot, false);
+			if (!merge_diff_search(diff, row.hash, diff->new_slot))
+				merge_file_put(more ? rest : diff->inserts, &row);
+			MemoryContextReset(diff->row_context);
+		}
+		merge_diff_delete_unpaired(diff);
+		merge_file_close(new);
+		new = rest;
+	}
+	merge_file_close(old);
+}
+
+/*
+ * Load as many old rows of a batch as fit into memory.  Returns whether some
+ * are left: then *ahead is the next one.
+ */
+static bool
+merge_diff_load(MergeDiff *diff, MergeFile *file, MergeRow *ahead,
+				bool *is_ahead)
+{
+	bool		fits = true;
+
+	merge_table_reset(diff->table);
+	while (fits && (*is_ahead || merge_file_get(file, ahead)))
+	{
+		Size		size = MAXALIGN(sizeof(MergeOldRow)) +
+			MAXALIGN(ahead->tuple->t_len);
+		MergeEntry	entry = {0};
+
+		CHECK_FOR_INTERRUPTS();
+		*is_ahead = true;
+		entry.hash = ahead->hash;
+		fits = merge_table_add(diff->table, &entry, size);
+		if (fits)
+		{
+			MergeOldRow *row = merge_table_alloc(diff->table, size);
+
+			row->tid = ahead->tid;
+			memcpy(MERGE_OLD_TUPLE(row), ahead->tuple, ahead->tuple->t_len);
+			merge_entry(diff->table, diff->table->nentries - 1)->old.row = row;
+			*is_ahead = false;
+		}
+	}
+	merge_table_link(diff->table);
+	return !fits;
+}
+
+/*
+ * Old rows that have found no partner are to be deleted.
+ */
+static void
+merge_diff_delete_unpaired(MergeDiff *diff)
+{
+	for (uint32 i = 0; i < diff->table->nentries; i++)
+	{
+		MergeEntry *entry = merge_entry(diff->table, i);
+		MergeRow	row;
+
+		if (entry->paired)
+			continue;
+		row.hash = entry->hash;
+		row.tid = diff->nbatches > 0 ? entry->old.row->tid : entry->old.tid;
+		row.tuple = NULL;
+		merge_file_put(diff->deletes, &row);
+	}
+}
+
+MergeFile *
+merge_diff_deletes(MergeDiff *diff)
+{
+	return diff->deletes;
+}
+
+MergeFile *
+merge_diff_updates(MergeDiff *diff)
+{
+	return diff->updates;
+}
+
+MergeFile *
+merge_diff_inserts(MergeDiff *diff)
+{
+	return diff->inserts;
+}

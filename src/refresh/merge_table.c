@@ -1,0 +1,230 @@
+/*-------------------------------------------------------------------------
+ *
+ * merge_table.c
+ *	  The old rows of a merge, to be found by their hashes.
+ *
+ * An entry has the hashes of a row and its TID, or in a batch the row itself.
+ * Who finds one claims it, so that it is not found again; what is claimed
+ * leaves its chain when the chain is next walked along, so that many rows that
+ * are alike are found in no more time than others.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "src/refresh/merge_table.h"
+
+/* The unit in which rows of a batch take memory */
+#define MERGE_ARENA_SIZE	((Size) 64 * 1024)
+
+/*
+ * Make an empty table that takes up to so many bytes, in the current memory
+ * context.  "by_key": rows of one key may differ.
+ */
+MergeTable *
+merge_table_create(Size memory, bool by_key)
+{
+	MergeTable *table = palloc0(sizeof(MergeTable));
+
+	table->context = AllocSetContextCreate(CurrentMemoryContext,
+										   "merge table",
+										   ALLOCSET_DEFAULT_SIZES);
+	table->memory = memory;
+	table->by_key = by_key;
+	return table;
+}
+
+/*
+ * Forget all entries.
+ */
+void
+merge_table_reset(MergeTable *table)
+{
+	MemoryContextReset(table->context);
+	table->chunks = NULL;
+	table->heads = NULL;
+	table->nchunks = table->nentries = 0;
+	table->size = table->arena_left = 0;
+}
+
+/*
+ * Memory for a row of a batch, of a MAXALIGNed size: out of larger pieces, to
+ * waste none between the rows.
+ */
+void *
+merge_table_alloc(MergeTable *table, Size size)
+{
+	char	   *row;
+
+	if (size > table->arena_left)
+	{
+		table->arena_left = Max(size, MERGE_ARENA_SIZE);
+		table->arena = MemoryContextAllocHuge(table->context,
+											  table->arena_left);
+	}
+	row = table->arena;
+	table->arena += size;
+	table->arena_left -= size;
+	return row;
+}
+
+/*
+ * Add an entry, not linked yet.  Returns false if there is no room for it, and
+ * for so many bytes of its row.
+ */
+bool
+merge_table_add(MergeTable *table, const MergeEntry *entry, Size row_size)
+{
+	uint32		chunk = table->nentries >> MERGE_ENTRIES_BITS;
+	Size		size = sizeof(MergeEntry) + 2 * sizeof(uint32) + row_size;
+
+	if (table->nentries > 0 &&
+		(table->size + size > table->memory ||
+		 table->nentries == MERGE_NO_ENTRY - 1))
+		return false;
+	table->size += size;
+	if (chunk == table->nchunks)
+	{
+		uint32		wanted = Max(2 * table->nchunks, 64);
+		MergeEntry **chunks = MemoryContextAllocZero(table->context,
+													 wanted * sizeof(MergeEntry *));
+
+		if (table->chunks != NULL)
+		{
+			memcpy(chunks, table->chunks, table->nchunks * sizeof(MergeEntry *));
+			pfree(table->chunks);
+		}
+		table->chunks = chunks;
+		table->nchunks = wanted;
+	}
+	if (table->chunks[chunk] == NULL)
+		table->chunks[chunk] = MemoryContextAlloc(table->context,
+												  MERGE_ENTRIES *
+												  sizeof(MergeEntry));
+	*merge_entry(table, table->nentries++) = *entry;
+	return true;
+}
+
+/*
+ * Link the entries to chains, such that those that were added first are found
+ * first.
+ */
+void
+merge_table_link(MergeTable *table)
+{
+	uint32		nheads = 1024;
+
+	while (nheads < table->nentries && nheads < (1U << 31))
+		nheads *= 2;
+	table->mask = nheads - 1;
+	table->heads = MemoryContextAllocHuge(table->context,
+										  nheads * sizeof(uint32));
+	memset(table->heads, 0xff, nheads * sizeof(uint32));
+	for (uint32 i = table->nentries; i-- > 0;)
+	{
+		MergeEntry *entry = merge_entry(table, i);
+		uint32	   *head = &table->heads[entry->hash.key & table->mask];
+
+		entry->next = *head;
+		entry->linked = true;
+		*head = i;
+	}
+	table->expected = 0;
+}
+
+/*
+ * Find an old row that may be paired with a new one of this hash, and claim it,
+ * so that no other new row finds it: rather one that may be the same.
+ * MERGE_NO_ENTRY if there is none.
+ */
+uint32
+merge_table_find(MergeTable *table, MergeHash hash)
+{
+	uint32		found = MERGE_NO_ENTRY;
+	uint32	   *link;
+
+	/* As a rule, it is the one after the last. */
+	if (table->expected < table->nentries)
+	{
+		MergeEntry *entry = merge_entry(table, table->expected);
+
+		if (entry->hash.key == hash.key && entry->hash.row == hash.row &&
+			!entry->claimed)
+			found = table->expected;
+	}
+	for (link = found != MERGE_NO_ENTRY ? NULL :
+		 merge_table_skip(table, &table->heads[hash.key & table->mask]);
+		 link != NULL;
+		 link = merge_table_skip(table, &merge_entry(table, *link)->next))
+	{
+		MergeEntry *entry = merge_entry(table, *link);
+
+		if (entry->hash.key != hash.key)
+			continue;
+		if (entry->hash.row == hash.row)
+		{
+			found = *link;
+			break;
+		}
+		if (found == MERGE_NO_ENTRY && table->by_key)
+			found = *link;
+	}
+	if (found != MERGE_NO_ENTRY)
+	{
+		merge_entry(table, found)->claimed = true;
+		table->expected = found + 1;
+	}
+	return found;
+}
+
+/*
+ * A link that leads to an entry which is not claimed, from this one on; NULL if
+ * there is none.  Those that are claimed leave the chain.
+ */
+uint32 *
+merge_table_skip(MergeTable *table, uint32 *link)
+{
+	while (*link != MERGE_NO_ENTRY)
+	{
+		MergeEntry *entry = merge_entry(table, *link);
+
+		if (!entry->claimed)
+			return link;
+		entry->linked = false;
+		*link = entry->next;
+	}
+	return NULL;
+}
+
+/*
+ * An entry that was claimed may be found again.
+ */
+void
+merge_table_return(MergeTable *table, uint32 number)
+{
+	MergeEntry *entry = merge_entry(table, number);
+
+	entry->claimed = false;
+	if (!entry->linked)
+	{
+		uint32	   *head = &table->heads[entry->hash.key & table->mask];
+
+		entry->next = *head;
+		entry->linked = true;
+		*head = number;
+	}
+}
+
+/*
+ * The first link to an entry that may be found and may have this key; NULL if
+ * there is none.
+ */
+uint32 *
+merge_table_chain(MergeTable *table, MergeHash hash)
+{
+	return merge_table_skip(table, &table->heads[hash.key & table->mask]);
+}
