@@ -11,6 +11,7 @@ import cycles
 import dispatch
 import idle
 import memory
+import merging
 import planning
 import report
 import server
@@ -23,6 +24,7 @@ PARTS = {
     "idle": idle.measure,
     "memory": memory.measure,
     "skip": skipping.measure,
+    "merge": merging.measure,
 }
 
 

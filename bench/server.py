@@ -22,7 +22,8 @@ ROLE = "refresher"
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_directories": str(SCRATCH),
-    "shared_preload_libraries": "pg_cron, bigbrotr_refresher",
+    "shared_preload_libraries":
+        "bigbrotr_refresher, pg_cron, pg_stat_statements",
     "max_worker_processes": max(8, CORES + 8),
     "cron.host": str(SCRATCH),
     "cron.database_name": "bigbrotr",
