@@ -21,8 +21,10 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
@@ -33,6 +35,7 @@
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
 #include "tcop/tcopprot.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -108,6 +111,17 @@ merge_refresh(RefreshMatViewStmt *statement, const char *text,
 											 ExclusiveLock, 0,
 											 compat_check_maintains, NULL);
 	relation = table_open(result->relid, NoLock);
+
+	/* It may have been altered, or replaced, while this waited for the lock. */
+	if (relation->rd_rel->relkind != RELKIND_MATVIEW)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("\"%s\" is not a materialized view",
+						RelationGetRelationName(relation))));
+	if (!RelationIsPopulated(relation))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("CONCURRENTLY cannot be used when the materialized view is not populated")));
 	if (!merge_class_can(relation->rd_rel))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -180,31 +194,41 @@ merge_relation(Relation relation, const char *text, uint64 *processed)
  * than the last refresh.  Then rows that it does not see would be inserted a
  * second time.
  *
- * A refresh that changes anything writes the view's row in pg_class.
+ * A refresh that changes anything writes the view's row in pg_class.  This
+ * transaction may have written it since, so all of its versions are looked at:
+ * what this transaction has replaced is still there.
  */
 static void
 merge_check_snapshot(Relation relation, Snapshot snapshot)
 {
+	Relation	catalog;
+	ScanKeyData key;
+	SysScanDesc scan;
 	HeapTuple	tuple;
-	TransactionId xmin;
 
 	if (!IsolationUsesXactSnapshot())
 		return;
-	tuple = SearchSysCache1(RELOID,
-							ObjectIdGetDatum(RelationGetRelid(relation)));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u",
-			 RelationGetRelid(relation));
-	xmin = HeapTupleHeaderGetXmin(tuple->t_data);
-	if (TransactionIdIsNormal(xmin) &&
-		!TransactionIdIsCurrentTransactionId(xmin) &&
-		XidInMVCCSnapshot(xmin, snapshot))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to concurrent update"),
-				 errdetail("Materialized view \"%s\" was refreshed or altered after this transaction began.",
-						   RelationGetRelationName(relation))));
-	ReleaseSysCache(tuple);
+	catalog = table_open(RelationRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationGetRelid(relation)));
+	scan = systable_beginscan(catalog, ClassOidIndexId, true, SnapshotAny,
+							  1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+
+		if (TransactionIdIsNormal(xmin) &&
+			!TransactionIdIsCurrentTransactionId(xmin) &&
+			XidInMVCCSnapshot(xmin, snapshot) &&
+			TransactionIdDidCommit(xmin))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not serialize access due to concurrent update"),
+					 errdetail("Materialized view \"%s\" was refreshed or altered after this transaction began.",
+							   RelationGetRelationName(relation))));
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
 }
 
 /*
