@@ -279,6 +279,7 @@ $node->safe_psql('postgres',
 	'CREATE MATERIALIZED VIEW plain AS SELECT 1 AS n');
 configure($node,
 	views => 'first, plain, held',
+	'bigbrotr_refresher.merge' => 'off',
 	'bigbrotr_refresher.refresh_timeout' => undef);
 foreach my $statement ('SELECT n FROM plain', 'SELECT pg_advisory_xact_lock(1)')
 {

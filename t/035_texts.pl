@@ -195,7 +195,7 @@ my @events =
   grep { $_->{event} eq 'view_refreshed' && $_->{duration} =~ /^\d+\.\d\d$/ }
   events($log);
 is(scalar(@events), 32, 'a line for each view of an odd name');
-is( scalar(grep { /view_refreshed/ && !/ view=(?:\w+|"(?:[^"\\]|\\.)*") $duration(?: database=\w+)?$/ }
+is( scalar(grep { /view_refreshed/ && !/ view=(?:\w+|"(?:[^"\\]|\\.)*") $duration(?: database=\w+)?(?: (?:inserted|updated|deleted)=\d+)*$/ }
 			split(/\n/, $log)),
 	'0',
 	'of which each has just a view and a duration');

@@ -209,7 +209,7 @@ $node->safe_psql('utf8',
 configure($node, views => "\xc3\x9cBUNG, \"\xc3\x9cbung\", \"gr\xc3\xbcn\", gr\xc3\xbcn");
 is( $node->safe_psql('utf8',
 		'SELECT view, method FROM bigbrotr_refresher.plan()'),
-	"\"\xc3\x9cbung\"|refresh\n\"gr\xc3\xbcn\"|",
+	"\"\xc3\x9cbung\"|merge\n\"gr\xc3\xbcn\"|",
 	'in UTF-8, names fold as in SQL, and with quotes or without are the same');
 is( $node->safe_psql(
 		'euc', "SET client_encoding = 'SQL_ASCII';

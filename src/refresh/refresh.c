@@ -319,8 +319,8 @@ refresh_is_gone(const RefreshTarget *target)
 {
 	RefreshTarget copy = *target;
 
-	return target->wildcard && attempt_or_report(refresh_look_up, &copy) &&
-		!OidIsValid(copy.relid);
+	return target->wildcard && OidIsValid(target->relid) &&
+		attempt_or_report(refresh_look_up, &copy) && !OidIsValid(copy.relid);
 }
 
 static void
