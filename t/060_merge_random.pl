@@ -394,7 +394,7 @@ sub run_case
 		CREATE INDEX IF NOT EXISTS base_id_idx ON base (id);
 		INSERT INTO other SELECT i % 5, i::text FROM generate_series(1, '
 		  . int(rand(8)) . ') AS i; '
-		  . insert_rows($large ? 100 + rand(50) : rand(60)));
+		  . insert_rows(int($large ? 100 + rand(50) : rand(60))));
 	# The query itself may fail at once.
 	return '' if try_sql("CREATE MATERIALIZED VIEW merged AS $query;
 		CREATE MATERIALIZED VIEW twin AS $query") ne '00000';
