@@ -32,7 +32,7 @@
 #include "src/refresh/merge_rows.h"
 
 /*
- * Of a value larger than this only the size is hashed, where rows are paired
+ * Of a value larger than this only the size is hashed, where a row is paired
  * by other columns, since to read it may be dear.
  */
 #define MERGE_LARGE_VALUE	2048
@@ -185,15 +185,18 @@ merge_hash(const MergeShape *shape, TupleTableSlot *slot)
 	slot_getallattrs(slot);
 	for (int i = 0; i < shape->desc->natts; i++)
 	{
+		if (shape->is_key[i] && slot->tts_isnull[i])
+			by_key = false;
+	}
+	for (int i = 0; i < shape->desc->natts; i++)
+	{
 		bool		is_key = shape->is_key[i];
 		uint64		value = UINT64CONST(0x6e756c6c);
 
 		if (!slot->tts_isnull[i])
 			value = merge_hash_value(TupleDescAttr(shape->desc, i),
 									 slot->tts_values[i],
-									 shape->nkeys > 0 && !is_key);
-		else if (is_key)
-			by_key = false;
+									 by_key && !is_key);
 		row = hash_combine64(row, value);
 		if (is_key)
 			key = hash_combine64(key, value);
