@@ -367,7 +367,9 @@ check_good_cycle() {
 	for name in view_interval_seconds view_consecutive_failures view_degraded \
 		view_last_attempt_timestamp_seconds view_last_attempt_duration_seconds \
 		view_last_success_timestamp_seconds view_last_success_duration_seconds \
-		view_last_success_wal_bytes view_up_to_date_timestamp_seconds \
+		view_last_success_wal_bytes view_last_merge_rows_inserted \
+		view_last_merge_rows_updated view_last_merge_rows_deleted \
+		view_up_to_date_timestamp_seconds \
 		view_data_as_of_timestamp_seconds view_next_due_timestamp_seconds; do
 		seen "bigbrotr_refresher_$name for each view" \
 			"count by (datname) (bigbrotr_refresher_$name) == 13"
