@@ -198,7 +198,7 @@ is(scalar(@events), 32, 'a line for each view of an odd name');
 is( scalar(grep { /view_refreshed/ && !/ view=(?:\w+|"(?:[^"\\]|\\.)*") $duration(?: database=\w+)?(?: (?:inserted|updated|deleted)=\d+)*$/ }
 			split(/\n/, $log)),
 	'0',
-	'of which each has just a view and a duration');
+	'of which each has just a view and plain values');
 is( join("\n", sort map { unescape($_->{view}) } @events),
 	join(
 		"\n",

@@ -156,7 +156,7 @@ sub insert_rows
 			map { value($_->{kind}) } @column) . ')'
 	} 1 .. $count;
 
-	return $count
+	return @rows
 	  ? 'INSERT INTO base VALUES ' . join(",\n", @rows) : 'SELECT';
 }
 
