@@ -55,8 +55,12 @@ become_root() {
 # prints the closing line, and its exit status is this script's.
 one_major() {
 	local major=$1 chroot=$CACHE/chroot-$1 work previous old='' status=0
+	local random=() name
 
 	need_packages mmdebstrap
+	for name in "${!BIGBROTR_REFRESHER_RANDOM_@}"; do
+		random+=("$name=${!name}")
+	done
 	lock "$chroot"
 	chroot_make "$major" "$chroot"
 	previous=$(previous_major "$major")
@@ -72,7 +76,7 @@ one_major() {
 	fi
 	interruptible chroot "$chroot" env -i \
 		PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root CI="${CI-}" \
-		COPT="${COPT-$STRICT}" OLD_SERVER="$old" ${PROVE_TESTS:+"PROVE_TESTS=$PROVE_TESTS"} \
+		COPT="${COPT-$STRICT}" OLD_SERVER="$old" ${PROVE_TESTS:+"PROVE_TESTS=$PROVE_TESTS"} "${random[@]}" \
 		bash "/tmp/$(basename "$work")/src/dev/test" "${VERBOSE[@]}" ||
 		status=$?
 	exit "$status"
