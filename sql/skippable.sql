@@ -108,7 +108,6 @@ CREATE MATERIALIZED VIEW search_and_cycle AS
 	) SEARCH DEPTH FIRST BY n SET o CYCLE n SET is_cycle USING path
 	SELECT n FROM c ORDER BY o;
 CREATE MATERIALIZED VIEW texts AS SELECT f::text, b::text FROM typed;
-CREATE MATERIALIZED VIEW xmls AS SELECT xmlcomment(a) AS x FROM plain;
 RESET search_path;
 
 --
