@@ -31,6 +31,8 @@ static void merge_with_event_triggers(RefreshMatViewStmt *refresh,
 									  const char *text,
 									  QueryCompletion *completion,
 									  MergeResult *result);
+static void merge_alone(RefreshMatViewStmt *refresh, const char *text,
+						QueryCompletion *completion, MergeResult *result);
 
 /*
  * From here on, what this process executes belongs to a refresh of ours, so
@@ -104,7 +106,7 @@ merge_command(PlannedStmt *statement, const char *text,
 	PreventCommandDuringRecovery(name);
 	if (!complete)
 	{
-		merge_refresh(refresh, text, completion, result);
+		merge_alone(refresh, text, completion, result);
 		return true;
 	}
 	cleanup = EventTriggerBeginCompleteQuery();
@@ -128,10 +130,30 @@ merge_with_event_triggers(RefreshMatViewStmt *refresh, const char *text,
 	ObjectAddress address;
 
 	EventTriggerDDLCommandStart((Node *) refresh);
-	merge_refresh(refresh, text, completion, result);
+	merge_alone(refresh, text, completion, result);
 	ObjectAddressSet(address, RelationRelationId, result->relid);
 	EventTriggerCollectSimpleCommand(address, InvalidObjectAddress,
 									 (Node *) refresh);
 	EventTriggerSQLDrop((Node *) refresh);
 	EventTriggerDDLCommandEnd((Node *) refresh);
+}
+
+/*
+ * What functions of the view's query execute is not shown to event triggers, as
+ * with the server's own.
+ */
+static void
+merge_alone(RefreshMatViewStmt *refresh, const char *text,
+			QueryCompletion *completion, MergeResult *result)
+{
+	EventTriggerInhibitCommandCollection();
+	PG_TRY();
+	{
+		merge_refresh(refresh, text, completion, result);
+	}
+	PG_FINALLY();
+	{
+		EventTriggerUndoInhibitCommandCollection();
+	}
+	PG_END_TRY();
 }
