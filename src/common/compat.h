@@ -25,6 +25,7 @@
 #include "optimizer/optimizer.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/bgworker_internals.h"
+#include "tcop/tcopprot.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -261,6 +262,19 @@ compat_restrict_search_path(void)
 {
 #if PG_VERSION_NUM >= 170000
 	RestrictSearchPath();
+#endif
+}
+
+/*
+ * Plan a query, which may be run by parallel workers.
+ */
+static inline PlannedStmt *
+compat_plan_query(Query *query, const char *text)
+{
+#if PG_VERSION_NUM >= 190000
+	return pg_plan_query(query, text, CURSOR_OPT_PARALLEL_OK, NULL, NULL);
+#else
+	return pg_plan_query(query, text, CURSOR_OPT_PARALLEL_OK, NULL);
 #endif
 }
 

@@ -34,7 +34,6 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
-#include "tcop/tcopprot.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -282,8 +281,7 @@ merge_plan_query(Relation relation, const char *text)
 	if (list_length(rewritten) != 1)
 		elog(ERROR, "unexpected rewrite result for REFRESH MATERIALIZED VIEW");
 	CHECK_FOR_INTERRUPTS();
-	return pg_plan_query(linitial_node(Query, rewritten), text,
-						 CURSOR_OPT_PARALLEL_OK, NULL);
+	return compat_plan_query(linitial_node(Query, rewritten), text);
 }
 
 static void
