@@ -469,7 +469,7 @@ query(
 					object_type, object_identity, in_extension), ',')
 				FROM pg_event_trigger_ddl_commands()), '');
 		END IF;
-		INSERT INTO log (line) VALUES (said);
+		INSERT INTO public.log (line) VALUES (said);
 		IF tg_event = 'ddl_command_start' AND
 			current_setting('test.refuse', true) = 'on' THEN
 			RAISE 'refused';
