@@ -13,6 +13,9 @@
 SERVER_OPTIONS=(--enable-cassert --enable-debug --enable-tap-tests
 	--without-readline --without-icu --without-zlib)
 
+# The extensions that the tests use
+SERVER_CONTRIB=(amcheck pg_stat_statements)
+
 # Beside the assertions: a released entry of a catalog cache is gone at once,
 # not when the next invalidation happens to come.  (RELCACHE_FORCE_RELEASE
 # would do the same for relations, but some tests lock a catalog that
@@ -41,7 +44,7 @@ source_server() {
 	version=$(source_version "$major")
 	[ -n "$version" ] || die "apt has no source of PostgreSQL $major"
 	recipe="$version $(gcc -dumpfullversion) $cflags ${CPPFLAGS-}"
-	recipe+=" ${SERVER_OPTIONS[*]} $*"
+	recipe+=" ${SERVER_OPTIONS[*]} ${SERVER_CONTRIB[*]} $*"
 
 	exec 9>"$server.lock"
 	if ! flock -n 9; then
@@ -108,16 +111,20 @@ source_fetch() {
 # Its programs find its libraries by where they stand themselves, since all of
 # it is moved.
 source_build() {
-	local cflags=$1 here=$SCRATCH/postgresql
+	local cflags=$1 here=$SCRATCH/postgresql folder
+	local folders=("$here" "${SERVER_CONTRIB[@]/#/$here/contrib/}")
 	shift
 
 	as_user sh -c 'cd postgresql && exec nice -n 10 ./configure "$@"' sh \
 		--prefix="$SCRATCH/server" "${SERVER_OPTIONS[@]}" "$@" \
 		CFLAGS="$cflags" CPPFLAGS="${CPPFLAGS-}" &&
-		as_user nice -n 10 make -s -j2 -C "$here" all \
-			"rpath=-Wl,-rpath,'\$\$ORIGIN/../lib',--enable-new-dtags" &&
-		as_user nice -n 10 make -s -C "$here" install \
-			"rpath=-Wl,-rpath,'\$\$ORIGIN/../lib',--enable-new-dtags" &&
+		for folder in "${folders[@]}"; do
+			as_user nice -n 10 make -s -j2 -C "$folder" all \
+				"rpath=-Wl,-rpath,'\$\$ORIGIN/../lib',--enable-new-dtags" &&
+				as_user nice -n 10 make -s -C "$folder" install \
+					"rpath=-Wl,-rpath,'\$\$ORIGIN/../lib',--enable-new-dtags" ||
+				return
+		done &&
 		as_user cp "$here/src/tools/valgrind.supp" "$SCRATCH/server/share/"
 }
 
