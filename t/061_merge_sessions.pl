@@ -341,7 +341,7 @@ foreach my $key (1, 2)
 }
 like(
 	said($one, "SET maintenance_work_mem = '1MB'; SET temp_file_limit = '256kB'; $refresh gated"),
-	qr/^53400: temporary file size exceeds temp_file_limit/,
+	qr/^53400: temporary file size exceeds "?temp_file_limit/,
 	'the limit of temporary files holds');
 is(temporary_files(), 0, 'no temporary file is left');
 is(said($one, "RESET temp_file_limit; $refresh gated"), '', 'without it');
