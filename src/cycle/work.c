@@ -65,8 +65,7 @@ static RefreshTarget work_target(const QueueView *view);
 static void work_before_commit(const RefreshResult *result, void *arg);
 static void work_set_data_as_of(WorkView *in_hand);
 static void work_finish_abandoned(Queue *queue, LWLock *lock, int index);
-static void work_keep(const WorkView *in_hand);
-static void work_keep_failure(void *arg);
+static void work_keep(void *arg);
 static void work_report_view(const QueueView *view,
 							 const RefreshResult *result);
 static void work_report_failure(const QueueView *view,
@@ -206,7 +205,7 @@ work_finish(WorkView *in_hand, LWLock *lock)
 	}
 	work_report_view(in_hand->view, result);
 	if (result->outcome == REFRESH_FAILED)
-		(void) attempt_or_report(work_keep_failure, in_hand);
+		(void) attempt_or_report(work_keep, in_hand);
 	status_end_view(result->outcome);
 	queue_finish(in_hand->queue, lock,
 				 in_hand->view - in_hand->queue->views, result->outcome, known);
@@ -355,8 +354,10 @@ work_finish_abandoned(Queue *queue, LWLock *lock, int index)
  * Keep an attempt in the history, in the current transaction.
  */
 static void
-work_keep(const WorkView *in_hand)
+work_keep(void *arg)
 {
+	const WorkView *in_hand = arg;
+
 	if (refresher_history_retention == 0)
 		return;
 
@@ -374,15 +375,6 @@ work_keep(const WorkView *in_hand)
 
 	/* What number it has is nothing for the views' functions to see. */
 	ResetSequenceCaches();
-}
-
-/*
- * Keep a failure in the history, in a transaction of its own.
- */
-static void
-work_keep_failure(void *arg)
-{
-	work_keep(arg);
 }
 
 static void

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * hook.c
- *	  Which views has this process refreshed?
+ *	  Utility commands: what is refreshed, what is merged, the extension.
  *
  * A view's function may return without having refreshed it, and may write the
  * view's row in pg_class in other ways.  So a hook notes each REFRESH
@@ -9,8 +9,10 @@
  *
  * A note belongs to the subtransaction that made it and goes with it if that
  * is rolled back.  What a procedure has committed stays until the next
- * attempt.  Only processes that make attempts take notes; in all other
- * sessions the hook does nothing.
+ * attempt.  Only processes that make attempts take notes.
+ *
+ * The same hook hands REFRESH ... CONCURRENTLY to merge_command.c where that is
+ * wanted, and tells of what creates, alters or drops the extension.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -104,15 +106,6 @@ hook_forget_refreshes(void)
 		hook_watching = true;
 	}
 	hook_nnotes = 0;
-}
-
-/*
- * Has this attempt refreshed the view?
- */
-bool
-hook_has_refreshed(Oid relid)
-{
-	return hook_find(relid) != NULL;
 }
 
 /*

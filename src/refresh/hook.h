@@ -14,7 +14,6 @@
 
 extern void hook_install(void (*extension_changed) (void));
 extern void hook_forget_refreshes(void);
-extern bool hook_has_refreshed(Oid relid);
 extern bool hook_has_merged(MergeCounts *rows);
 extern bool hook_refreshed_as(Oid relid, uint64 *view, uint64 *settings);
 

@@ -317,19 +317,19 @@ refresh_in_transaction(void *arg)
 static bool
 refresh_is_gone(const RefreshTarget *target)
 {
-	RefreshTarget copy = *target;
+	Oid			relid = target->relid;
 
-	return target->wildcard && OidIsValid(target->relid) &&
-		attempt_or_report(refresh_look_up, &copy) && !OidIsValid(copy.relid);
+	return target->wildcard && OidIsValid(relid) &&
+		attempt_or_report(refresh_look_up, &relid) && !OidIsValid(relid);
 }
 
 static void
 refresh_look_up(void *arg)
 {
-	RefreshTarget *target = arg;
+	Oid		   *relid = arg;
 
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target->relid)))
-		target->relid = InvalidOid;
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(*relid)))
+		*relid = InvalidOid;
 }
 
 /*
