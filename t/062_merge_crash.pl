@@ -43,7 +43,8 @@ my %query = (
 	large => 'SELECT id * 30 + g AS id, v + g % 3 AS v FROM base, generate_series(0, 29) AS g');
 $primary->safe_psql(
 	'postgres', qq{
-	CREATE TABLE base AS SELECT g AS id, 0 AS v FROM generate_series(1, 900) AS g;
+	CREATE SEQUENCE ids;
+	CREATE TABLE base AS SELECT nextval('ids') AS id, 0 AS v FROM generate_series(1, 900);
 	CREATE MATERIALIZED VIEW small WITH (fillfactor = 60) AS $query{small};
 	CREATE UNIQUE INDEX ON small (id);
 	CREATE INDEX ON small USING hash (w);
@@ -59,10 +60,9 @@ $primary->safe_psql(
 	BEGIN
 		LOOP
 			UPDATE base SET v = v + 1 WHERE random() < 0.1;
-			UPDATE base SET id = id + 100000 WHERE random() < 0.01;
+			UPDATE base SET id = nextval('ids') WHERE random() < 0.01;
 			DELETE FROM base WHERE random() < 0.01;
-			INSERT INTO base SELECT max(id) + 1, 0 FROM base;
-			INSERT INTO base SELECT max(id) + 1, 0 FROM base;
+			INSERT INTO base VALUES (nextval('ids'), 0), (nextval('ids'), 0);
 			REFRESH MATERIALIZED VIEW CONCURRENTLY small;
 			REFRESH MATERIALIZED VIEW CONCURRENTLY wide;
 			REFRESH MATERIALIZED VIEW CONCURRENTLY large;
