@@ -4,17 +4,25 @@ OBJS = \
 	bigbrotr_refresher.o \
 	src/sql.o \
 	src/worker/decide.o \
-	src/worker/memory.o \
+	src/worker/launch.o \
+	src/worker/launcher.o \
+	src/worker/overrides.o \
+	src/worker/roster.o \
 	src/worker/schedule.o \
 	src/worker/worker.o \
 	src/cycle/cycle.o \
 	src/cycle/queue.o \
 	src/cycle/rank.o \
 	src/cycle/work.o \
+	src/record/claim.o \
 	src/record/deadlock.o \
 	src/record/guarded.o \
 	src/record/history.o \
+	src/record/request.o \
+	src/record/slots.o \
 	src/record/status.o \
+	src/record/told.o \
+	src/record/watch.o \
 	src/refresh/change.o \
 	src/refresh/hook.o \
 	src/refresh/merge.o \
@@ -32,6 +40,7 @@ OBJS = \
 	src/plan/view_list.o \
 	src/common/attempt.o \
 	src/common/log.o \
+	src/common/process.o \
 	src/common/settings.o
 
 EXTENSION = bigbrotr_refresher

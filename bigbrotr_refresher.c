@@ -3,11 +3,12 @@
  * bigbrotr_refresher.c
  *	  Keeps materialized views fresh from inside the server.
  *
- * A background worker for each database of a parameter refreshes that
- * database's materialized views, in the order of their dependencies, each in
- * its own transaction, on a fixed schedule, and reports to the server log.
+ * A launcher starts a background worker for each database of a parameter when
+ * something is due there.  It refreshes that database's materialized views, in
+ * the order of their dependencies, each in its own transaction, on a fixed
+ * schedule, and reports to the server log.
  *
- * This file is the door: the parameters and the registration of the workers.
+ * This file is the door: the parameters and the registration of the launcher.
  * How anything is done is in src/; ARCHITECTURE.md shows the way.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
@@ -22,14 +23,14 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
 
 #include "src/common/compat.h"
 #include "src/common/settings.h"
-#include "src/record/status.h"
+#include "src/record/slots.h"
+#include "src/record/watch.h"
 #include "src/refresh/hook.h"
 #include "src/plan/view_list.h"
-#include "src/worker/worker.h"
+#include "src/worker/launcher.h"
 
 PG_MODULE_MAGIC;
 
@@ -41,7 +42,6 @@ PG_MODULE_MAGIC;
 	"events_addressable_latest, relay_software_counts, " \
 	"supported_nip_counts"
 
-char	   *refresher_databases;
 char	   *refresher_role;
 int			refresher_restart_interval;
 bool		refresher_enabled;
@@ -54,6 +54,7 @@ bool		refresher_skip_unchanged;
 int			refresher_retry_interval;
 int			refresher_history_retention;
 char	   *refresher_notify_channel;
+const DatabaseList *refresher_database_list;
 const ViewList *refresher_view_list;
 uint64		refresher_view_list_hash;
 
@@ -64,32 +65,27 @@ static const struct config_enum_entry merge_modes[] = {
 	{NULL, 0, false}
 };
 
-/* The names in "databases" */
-typedef struct DatabaseList
-{
-	int			nnames;
-	char		names[FLEXIBLE_ARRAY_MEMBER][NAMEDATALEN];
-} DatabaseList;
+/* Has the postmaster a launcher? */
+static bool launcher_registered = false;
 
-static const DatabaseList *database_list;
-
-/* Which of them has a worker */
-static bool *database_has_worker;
+/* What "databases" was set to; all others read the parsed list */
+static char *refresher_databases;
 
 /* What "views" was set to; all others read the parsed list */
 static char *refresher_views;
 
 extern PGDLLEXPORT void _PG_init(void);
 
-static void define_fixed_parameters(void);
-static void define_reloadable_parameters(void);
+static void define_server_parameters(void);
+static void define_parameters(void);
+static void define_limits(void);
 static bool check_databases(char **newval, void **extra, GucSource source);
+static bool is_star(const char *string);
 static void assign_databases(const char *newval, void *extra);
 static bool check_name(char **newval, void **extra, GucSource source);
 static bool check_views(char **newval, void **extra, GucSource source);
 static void assign_views(const char *newval, void *extra);
 static void report_place(const ViewListError *error);
-static void register_workers(void);
 
 /*
  * Entry point of the library.
@@ -103,116 +99,129 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 
-	define_fixed_parameters();
-	define_reloadable_parameters();
+	define_server_parameters();
+	define_parameters();
+	define_limits();
 	MarkGUCPrefixReserved(REFRESHER_NAME);
-	database_has_worker =
-		MemoryContextAllocZero(TopMemoryContext,
-							   database_list->nnames * sizeof(bool) + 1);
-	status_init(database_list->names, database_has_worker,
-				database_list->nnames);
+	slots_init(&launcher_registered);
 
 	/* What pg_upgrade does is nobody else's to change. */
 	if (IsBinaryUpgrade)
 		return;
-	hook_install(status_tell_at_commit);
-	register_workers();
+	hook_install();
+	watch_install();
+	launcher_registered = launcher_register();
 }
 
+/*
+ * Parameters of the server: where workers are.
+ */
 static void
-define_fixed_parameters(void)
+define_server_parameters(void)
 {
 	DefineCustomStringVariable(REFRESHER_NAME ".databases",
-							   "Databases whose views are refreshed, each by a worker of its own.",
-							   "A list of names separated by commas.",
+							   "Databases whose views are refreshed.",
+							   "A list of names separated by commas, or \"*\" for all databases that have the extension.",
 							   &refresher_databases, "bigbrotr",
-							   PGC_POSTMASTER, 0,
+							   PGC_SIGHUP, 0,
 							   check_databases, assign_databases, NULL);
 	DefineCustomStringVariable(REFRESHER_NAME ".role",
 							   "Role that the workers connect as.",
 							   "Empty: the bootstrap superuser.",
 							   &refresher_role, "",
-							   PGC_POSTMASTER, 0,
+							   PGC_SIGHUP, 0,
 							   check_name, NULL, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".restart_interval",
 							"Time after which a worker that ended is started again.",
 							NULL,
 							&refresher_restart_interval, 10, 1, 3600,
-							PGC_POSTMASTER, GUC_UNIT_S,
+							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 }
 
+/*
+ * Parameters that may also be set for a database or a role: what is refreshed,
+ * when and how.
+ */
 static void
-define_reloadable_parameters(void)
+define_parameters(void)
 {
 	DefineCustomBoolVariable(REFRESHER_NAME ".enabled",
 							 "Refreshes views.",
 							 "When turned off, the view in hand is finished and no other is begun.",
 							 &refresher_enabled, true,
-							 PGC_SIGHUP, 0,
+							 PGC_SUSET, 0,
 							 NULL, NULL, NULL);
 	DefineCustomStringVariable(REFRESHER_NAME ".views",
 							   "Views to refresh, in this order.",
 							   "Items are separated by \",\" or, where what stands before must end first, by \";\". An item may have an interval of its own, as in \"event_stats @ 1h\".",
 							   &refresher_views, DEFAULT_VIEWS,
-							   PGC_SIGHUP, 0,
+							   PGC_SUSET, 0,
 							   check_views, assign_views, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".interval",
 							"Time from the start of one cycle to the start of the next.",
 							NULL,
 							&refresher_interval, 24 * 60 * 60,
 							VIEW_LIST_MIN_INTERVAL, VIEW_LIST_MAX_INTERVAL,
-							PGC_SIGHUP, GUC_UNIT_S,
+							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".retry_interval",
 							"Time after which a view that failed is due again.",
 							"It doubles with each failure in a row, up to the view's interval. 0 means that it is due at its interval only.",
 							&refresher_retry_interval, 5 * 60,
 							0, VIEW_LIST_MAX_INTERVAL,
-							PGC_SIGHUP, GUC_UNIT_S,
+							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
+}
+
+/*
+ * Likewise: what a refresh may take, and what is kept of it.
+ */
+static void
+define_limits(void)
+{
 	DefineCustomIntVariable(REFRESHER_NAME ".refresh_timeout",
 							"Maximum time that the refresh of one view may take.",
 							"0 means no limit.",
 							&refresher_refresh_timeout, 0, 0, INT_MAX,
-							PGC_SIGHUP, GUC_UNIT_MS,
+							PGC_SUSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".lock_timeout",
 							"Maximum time that a refresh may wait for one lock.",
 							"0 means no limit.",
 							&refresher_lock_timeout, 0, 0, INT_MAX,
-							PGC_SIGHUP, GUC_UNIT_MS,
+							PGC_SUSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomEnumVariable(REFRESHER_NAME ".merge",
 							 "Where refreshes write only the rows that differ.",
 							 "In the refreshes of the workers and of refresh(), or in all sessions that execute REFRESH MATERIALIZED VIEW CONCURRENTLY.",
 							 &refresher_merge, MERGE_WORKER, merge_modes,
-							 PGC_SIGHUP, 0,
+							 PGC_SUSET, 0,
 							 NULL, NULL, NULL);
 	DefineCustomBoolVariable(REFRESHER_NAME ".skip_unchanged",
 							 "Leaves out views when nothing that they read has changed.",
 							 NULL,
 							 &refresher_skip_unchanged, false,
-							 PGC_SIGHUP, 0,
+							 PGC_SUSET, 0,
 							 NULL, NULL, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".max_workers",
 							"How many views of a database are refreshed at once.",
 							"The worker itself takes part; the others are background processes for the length of a cycle.",
 							&refresher_max_workers, 1, 1, STATUS_MAX_RUNNING,
-							PGC_SIGHUP, 0,
+							PGC_SUSET, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".history_retention",
 							"Time for which the history of refreshes is kept.",
 							"0 means that none is written. The newest row of each view is always kept.",
 							&refresher_history_retention, 30 * 24 * 60 * 60,
 							0, INT_MAX,
-							PGC_SIGHUP, GUC_UNIT_S,
+							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable(REFRESHER_NAME ".notify_channel",
 							   "Channel that is notified of each refresh, with the view's name.",
 							   "Empty: none.",
 							   &refresher_notify_channel, "",
-							   PGC_SIGHUP, 0,
+							   PGC_SUSET, 0,
 							   check_name, NULL, NULL);
 }
 
@@ -232,7 +241,10 @@ check_databases(char **newval, void **extra, GucSource source)
 							 nnames * NAMEDATALEN);
 	if (list == NULL)
 		return false;
-	if (!view_list_names(*newval, list->names, &list->nnames, &error))
+	list->all = is_star(*newval);
+	list->nnames = 0;
+	if (!list->all &&
+		!view_list_names(*newval, list->names, &list->nnames, &error))
 	{
 		report_place(&error);
 		compat_guc_free(list);
@@ -242,10 +254,22 @@ check_databases(char **newval, void **extra, GucSource source)
 	return true;
 }
 
+/*
+ * Is this "*", with nothing but blanks around it?
+ */
+static bool
+is_star(const char *string)
+{
+	static const char blanks[] = " \t\n\r\f";
+
+	string += strspn(string, blanks);
+	return string[0] == '*' && string[1 + strspn(string + 1, blanks)] == '\0';
+}
+
 static void
 assign_databases(const char *newval, void *extra)
 {
-	database_list = extra;
+	refresher_database_list = extra;
 }
 
 static bool
@@ -301,14 +325,4 @@ report_place(const ViewListError *error)
 	GUC_check_errcode(ERRCODE_SYNTAX_ERROR);
 	GUC_check_errdetail("At character %d: %s.", error->position,
 						error->reason);
-}
-
-static void
-register_workers(void)
-{
-	if (database_list->nnames == 0)
-		ereport(LOG,
-				(errmsg(REFRESHER_NAME ": no views are refreshed, because \"" REFRESHER_NAME ".databases\" is empty")));
-	for (int i = 0; i < database_list->nnames; i++)
-		database_has_worker[i] = worker_register(database_list->names[i]);
 }

@@ -50,12 +50,37 @@ ALTER SYSTEM SET bigbrotr_refresher.interval = '7d';
 ALTER SYSTEM RESET bigbrotr_refresher.interval;
 \set VERBOSITY default
 
--- A session cannot change them for itself, nor for a role or a database.
-SET bigbrotr_refresher.interval = '1h';
-SET bigbrotr_refresher.enabled = off;
-SET bigbrotr_refresher.views = 'a';
+-- Those of the server cannot be set for a session, a role or a database.
 SET bigbrotr_refresher.databases = 'a';
-ALTER ROLE CURRENT_USER SET bigbrotr_refresher.enabled = off;
+SET bigbrotr_refresher.role = 'a';
+SET bigbrotr_refresher.restart_interval = 1;
+ALTER ROLE CURRENT_USER SET bigbrotr_refresher.databases = 'a';
+
+-- All others can, by superusers, and are checked then.
+SET bigbrotr_refresher.interval = '1h';
+SHOW bigbrotr_refresher.interval;
+SET bigbrotr_refresher.views = 'a,,b';
+ALTER ROLE CURRENT_USER SET bigbrotr_refresher.views = 'a,,b';
+ALTER DATABASE contrib_regression SET bigbrotr_refresher.views = 'a, b';
+\c -
+SHOW bigbrotr_refresher.views;
+ALTER DATABASE contrib_regression RESET bigbrotr_refresher.views;
+\c -
+
+-- ... and by whom they allow it.
+CREATE ROLE regress_tuner;
+SET ROLE regress_tuner;
+SET bigbrotr_refresher.interval = '1h';
+RESET ROLE;
+GRANT SET ON PARAMETER bigbrotr_refresher.interval TO regress_tuner;
+SET ROLE regress_tuner;
+SET bigbrotr_refresher.interval = '1h';
+SHOW bigbrotr_refresher.interval;
+SET bigbrotr_refresher.views = 'a';
+RESET ROLE;
+DROP OWNED BY regress_tuner;
+DROP ROLE regress_tuner;
+\c -
 
 -- A misspelt one does not pass for a parameter.
 SET bigbrotr_refresher.vews = 'a';

@@ -31,7 +31,9 @@
 #include "src/common/settings.h"
 #include "src/plan/plan.h"
 #include "src/record/history.h"
+#include "src/record/request.h"
 #include "src/record/status.h"
+#include "src/record/told.h"
 #include "src/refresh/change.h"
 #include "src/worker/schedule.h"
 
@@ -60,9 +62,10 @@ static const char *sql_advice(const RefreshTarget *target,
 static void sql_require_preload(void);
 static RefreshPlan *sql_plan_as_worker(void);
 static Oid	sql_worker_role(void);
-static void sql_put_status(ReturnSetInfo *rsinfo, const StatusData *data);
+static bool sql_is_member(List *names, const char *name);
+static void sql_put_status(ReturnSetInfo *rsinfo, const StatusReport *report);
 static const char *sql_state_name(StatusState state);
-static Datum sql_running(const StatusData *data);
+static Datum sql_running(const StatusReport *report);
 static Datum sql_buckets(const StatusData *data);
 static Datum sql_labels(const RefreshPlan *plan, const int *items, int nitems);
 static TimestampTz sql_data_as_of(const RefreshPlan *plan,
@@ -155,27 +158,21 @@ sql_advice(const RefreshTarget *target, const ViewState *known)
 static RefreshPlan *
 sql_plan_as_worker(void)
 {
-	int			slot = status_find(get_database_name(MyDatabaseId));
 	int			nest_level = NewGUCNestLevel();
+	char	   *names = palloc(STATUS_PATH_SIZE);
 	RefreshPlan *plan;
 
-	if (slot >= 0)
+	if (status_read_search_path(MyDatabaseId, names))
 	{
-		StatusData *data = palloc(sizeof(StatusData));
+		/* The caller's temporary tables are not the worker's. */
+		char	   *path = psprintf("%s, pg_temp", names);
 
-		status_read(slot, data);
-		if (data->search_path[0])
-		{
-			/* The caller's temporary tables are not the worker's. */
-			char	   *path = psprintf("%s, pg_temp", data->search_path);
-
-			(void) set_config_option("search_path", path,
-									 PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, 0, false);
-			pfree(path);
-		}
-		pfree(data);
+		(void) set_config_option("search_path", path,
+								 PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		pfree(path);
 	}
+	pfree(names);
 	plan = plan_make(refresher_view_list, sql_worker_role());
 	AtEOXact_GUC(true, nest_level);
 	return plan;
@@ -196,7 +193,7 @@ sql_worker_role(void)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("role \"%s\" does not exist",
 						log_valid(refresher_role)),
-				 errhint("Create it, or correct \"" REFRESHER_NAME ".role\" and restart the server.")));
+				 errhint("Create it, or correct \"" REFRESHER_NAME ".role\" and reload the configuration.")));
 	return role;
 }
 
@@ -207,21 +204,48 @@ Datum
 bigbrotr_refresher_status(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	StatusData *data = palloc(sizeof(StatusData));
+	StatusReport *report = palloc(sizeof(StatusReport));
+	uint64		cursor = 0;
+	List	   *seen = NIL;
 
 	sql_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; i < status_ndatabases(); i++)
+	while (status_read_next(&cursor, report))
 	{
-		status_read(i, data);
-		sql_put_status(rsinfo, data);
+		sql_put_status(rsinfo, report);
+		seen = lappend(seen, pstrdup(report->data.database));
+	}
+
+	/* Those that do not exist, or that no launcher has looked at yet */
+	for (int i = 0; i < refresher_database_list->nnames; i++)
+	{
+		const char *name = refresher_database_list->names[i];
+
+		memset(report, 0, sizeof(StatusReport));
+		strlcpy(report->data.database, name, NAMEDATALEN);
+		if (!sql_is_member(seen, name))
+			sql_put_status(rsinfo, report);
 	}
 	return (Datum) 0;
 }
 
-static void
-sql_put_status(ReturnSetInfo *rsinfo, const StatusData *data)
+static bool
+sql_is_member(List *names, const char *name)
 {
+	ListCell   *cell;
+
+	foreach(cell, names)
+	{
+		if (strcmp(lfirst(cell), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+sql_put_status(ReturnSetInfo *rsinfo, const StatusReport *report)
+{
+	const StatusData *data = &report->data;
 	SqlRow		row = {0};
 
 	sql_put_text(&row, data->database);
@@ -230,7 +254,7 @@ sql_put_status(ReturnSetInfo *rsinfo, const StatusData *data)
 	else
 		sql_put_null(&row);
 	sql_put_text(&row, sql_state_name(data->state));
-	sql_put_time(&row, data->worker_start);
+	sql_put_time(&row, data->pid != 0 ? data->worker_start : 0);
 	sql_put_time(&row, data->cycle_start);
 	if (data->cycle_start != 0 && data->cycle_duration >= 0)
 		sql_put_interval(&row, data->cycle_duration);
@@ -241,7 +265,7 @@ sql_put_status(ReturnSetInfo *rsinfo, const StatusData *data)
 	sql_put(&row, Int32GetDatum(data->cycle.refreshed));
 	sql_put(&row, Int32GetDatum(data->cycle.failed));
 	sql_put(&row, Int32GetDatum(data->cycle.skipped));
-	sql_put(&row, sql_running(data));
+	sql_put(&row, sql_running(report));
 	sql_put(&row, Int64GetDatum(data->totals.refreshed));
 	sql_put(&row, Int64GetDatum(data->totals.failed));
 	sql_put(&row, Int64GetDatum(data->totals.skipped));
@@ -273,6 +297,8 @@ sql_state_name(StatusState state)
 	{
 		case STATUS_STOPPED:
 			return "stopped";
+		case STATUS_RESTING:
+			return "resting";
 		case STATUS_IDLE:
 			return "idle";
 		case STATUS_REFRESHING:
@@ -287,18 +313,14 @@ sql_state_name(StatusState state)
  * The labels of what is being refreshed now.
  */
 static Datum
-sql_running(const StatusData *data)
+sql_running(const StatusReport *report)
 {
 	Datum		labels[STATUS_MAX_RUNNING];
-	int			nlabels = 0;
 
-	for (int i = 0; i < STATUS_MAX_RUNNING; i++)
-	{
-		if (data->running[i].pid != 0)
-			labels[nlabels++] = sql_text(data->running[i].label);
-	}
-	return PointerGetDatum(construct_array(labels, nlabels, TEXTOID, -1,
-										   false, TYPALIGN_INT));
+	for (int i = 0; i < report->nrunning; i++)
+		labels[i] = sql_text(report->running[i].label);
+	return PointerGetDatum(construct_array(labels, report->nrunning, TEXTOID,
+										   -1, false, TYPALIGN_INT));
 }
 
 /*
@@ -335,7 +357,7 @@ bigbrotr_refresher_run(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
-	status_run(get_database_name(MyDatabaseId), wait, &counts, &duration);
+	request_run(wait, &counts, &duration);
 	if (wait)
 	{
 		sql_put(&row, Int32GetDatum(counts.total));
@@ -410,7 +432,7 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 	history_write(label, &known, &result);
 	if (refresher_notify_channel[0])
 		Async_Notify(refresher_notify_channel, label);
-	status_tell_at_commit();
+	told_at_commit(TOLD_VIEWS);
 	PG_RETURN_VOID();
 }
 
@@ -530,12 +552,12 @@ sql_put_text(SqlRow *row, const char *value)
 }
 
 /*
- * 0 stands for null.
+ * 0 stands for null, and so does never.
  */
 static void
 sql_put_time(SqlRow *row, TimestampTz value)
 {
-	if (value != 0)
+	if (value != 0 && value != DT_NOEND)
 		sql_put(row, TimestampTzGetDatum(value));
 	else
 		sql_put_null(row);

@@ -36,9 +36,11 @@ sub wait_for_start
 $node->start;
 foreach my $database ('late', 'Odd, name', 'folded')
 {
-	wait_for_line($node, qq{FATAL:  database "$database" does not exist}, 0);
+	wait_for_line($node,
+		qq{WARNING:  bigbrotr_refresher: database_missing database="?$database"?\$}, 0);
 }
 pass('the log says which databases do not exist');
+unlike(log_since($node, 0), qr/FATAL/, 'and nothing tries to connect to them');
 $node->safe_psql('postgres', qq{CREATE DATABASE late;
 	CREATE DATABASE "Odd, name";
 	CREATE DATABASE folded});
@@ -68,12 +70,11 @@ my $offset = log_size($node);
 my $pid = worker_pid($node, 'late');
 my $other = worker_pid($node, 'Odd, name');
 $node->safe_psql('postgres', 'DROP DATABASE late WITH (FORCE)');
-wait_for_line($node, 'FATAL:  database "late" does not exist', $offset);
-pass('a worker does not keep its database from being dropped');
 $offset = log_size($node);
 $node->safe_psql('postgres', 'CREATE DATABASE late');
 wait_for_start('late', $offset);
-isnt(worker_pid($node, 'late'), $pid, 'and serves the one made anew');
+isnt(worker_pid($node, 'late'), $pid,
+	'a worker does not keep its database from being dropped, and serves the one made anew');
 is(worker_pid($node, 'Odd, name'),
 	$other, 'while that of another database went on');
 
@@ -82,11 +83,12 @@ $node->stop;
 $node->append_conf('postgresql.conf', conf_lines(databases => ''));
 $offset = log_size($node);
 $node->start;
-configure($node, interval => '2s');
+configure_and_rest($node, interval => '2s');
 my $log = log_since($node, $offset);
 is( scalar(() = $log =~ /LOG:  bigbrotr_refresher: no views are refreshed, because "bigbrotr_refresher.databases" is empty$/mg),
 	1,
 	'an empty list of databases is logged once');
+
 unlike($log, qr/worker_started/, 'and then there is no worker');
 
 # A malformed list
@@ -122,10 +124,14 @@ $node->append_conf('postgresql.conf',
 	conf_lines(databases => 'postgres', role => 'late'));
 $offset = log_size($node);
 $node->start;
-wait_for_line($node, 'FATAL:  role "late" does not exist', $offset);
+wait_for_line($node, 'WARNING:  bigbrotr_refresher: role_missing role=late$',
+	$offset);
 pass('the log says that the role does not exist');
 $node->safe_psql('postgres', 'CREATE ROLE late NOLOGIN');
 wait_for_line($node, 'FATAL:  role "late" is not permitted to log in',
+	$offset);
+wait_for_line($node,
+	'WARNING:  bigbrotr_refresher: worker_not_connected database=postgres$',
 	$offset);
 pass('or may not log in');
 $node->safe_psql('postgres', 'ALTER ROLE late LOGIN');

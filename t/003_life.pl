@@ -129,29 +129,53 @@ like($after, qr/worker_started/, 'but then');
 $standby->stop;
 $node->stop;
 
-# More databases than the server allows workers
+# No place for a worker, and then one for two databases
 $node->append_conf(
 	'postgresql.conf',
 	conf_lines(
-		databases => 'postgres, template1, third',
-		max_worker_processes => 2,
+		databases => 'postgres, template1',
+		max_worker_processes => 1,
 		max_logical_replication_workers => 0));
-$offset = log_size($node);
 $node->start;
-$log = log_since($node, $offset);
-my @warnings = $log =~ /WARNING:  (no background worker .*)/g;
-is( join("\n", @warnings),
-	'no background worker is left to refresh the views of database "third"',
-	'a database without a worker is warned of');
+$log = wait_for_line($node,
+	'WARNING:  bigbrotr_refresher: worker_places_missing', $offset);
 like(
-	$log,
-	qr/HINT:  Increase the configuration parameter "max_worker_processes"\.$/m,
-	'with a hint');
+	wait_for_line($node,
+		'HINT:  Increase the configuration parameter "max_worker_processes"\.$',
+		$offset),
+	qr/worker_places_missing/,
+	'that there is no place for a worker is warned of, with a hint');
+$node->safe_psql($_, 'CREATE EXTENSION bigbrotr_refresher')
+  foreach ('postgres', 'template1');
+my (undef, undef, $stderr) =
+  $node->psql('postgres', 'SELECT bigbrotr_refresher.run(true)');
+like(
+	$stderr,
+	qr/is not running\nDETAIL:  No background worker is left for it\.\nHINT:  Increase .*max_worker_processes/,
+	'and said by run()');
+$node->append_conf('postgresql.conf', conf_lines(max_worker_processes => 2));
+$node->restart;
 foreach my $database ('postgres', 'template1')
 {
-	wait_for_pid($node, $database);
-	pass("while $database has one");
+	$node->poll_query_until($database,
+		"SELECT count(*) = 1 FROM bigbrotr_refresher.status
+		 WHERE database = current_database() AND state = 'resting'
+			AND next_due > now()")
+	  or die "nothing is refreshed in $database";
+	pass("one place does for $database and another");
 }
+
+$node->append_conf('postgresql.conf', conf_lines(max_worker_processes => 0));
+$offset = log_size($node);
+$node->restart;
+like(
+	log_since($node, $offset),
+	qr/WARNING:  no background worker is left for bigbrotr_refresher\n/,
+	'no place for the launcher either: the log says so');
+(undef, undef, $stderr) =
+  $node->psql('postgres', 'SELECT bigbrotr_refresher.run()');
+like($stderr, qr/was left for it\.\nHINT:  Increase .*max_worker_processes/,
+	'and so does run()');
 
 $node->stop;
 done_testing();

@@ -1,4 +1,5 @@
-# What the worker decides to do next, by a table of facts: see t/unit/decide.c.
+# What the worker and the launcher decide to do next, by tables of facts: see
+# t/unit.
 
 use strict;
 use warnings;
@@ -9,7 +10,6 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $source = "$FindBin::RealBin/..";
-my $program = "$PostgreSQL::Test::Utils::tmp_check/decide";
 my ($cc, $includes);
 
 foreach my $option ('cc', 'includedir-server')
@@ -19,18 +19,23 @@ foreach my $option ('cc', 'includedir-server')
 	$option eq 'cc' ? ($cc = $value) : ($includes = $value);
 }
 
-system_or_bail(split(' ', $cc),
-	'-std=gnu11', '-Wall', '-I', $source, '-I', $includes,
-	'-o', $program,
-	"$FindBin::RealBin/unit/decide.c", "$source/src/worker/decide.c");
-
-# Each line that the program prints is a result.
-my ($printed) = run_command([$program]);
-foreach my $line (split /\n/, $printed)
+foreach my $unit ('decide', 'launch')
 {
-	ok(!$1, $2) if $line =~ /^(not )?ok \d+ - (.*)/;
-	diag($line) if $line =~ /^#/;
+	my $program = "$PostgreSQL::Test::Utils::tmp_check/$unit";
+
+	system_or_bail(split(' ', $cc),
+		'-std=gnu11', '-D_GNU_SOURCE', '-Wall', '-I', $source,
+		'-I', $includes, '-o', $program,
+		"$FindBin::RealBin/unit/$unit.c", "$source/src/worker/$unit.c");
+
+	# Each line that the program prints is a result.
+	my ($printed) = run_command([$program]);
+	foreach my $line (split /\n/, $printed)
+	{
+		ok(!$1, $2) if $line =~ /^(not )?ok \d+ - (.*)/;
+		diag($line) if $line =~ /^#/;
+	}
+	like($printed, qr/\A1\.\.(\d+)\n(?:.*\n)*?(?:not )?ok \1 - .*\z/,
+		"$unit has come to its end");
 }
-like($printed, qr/\A1\.\.(\d+)\n(?:.*\n)*?(?:not )?ok \1 - .*\z/,
-	'the program has come to its end');
 done_testing();

@@ -137,10 +137,10 @@ sub configure
 }
 
 # configure_and_rest(NODE, SETTING => VALUE, ...): change settings, and wait
-# until the workers have done what follows from that and rest.  There must be
-# one.
+# until the launcher and the workers have done what follows from that and rest.
 #
 # Who has read the next configuration, and rests, is done with the one before.
+# Workers with nothing to do are gone.
 sub configure_and_rest
 {
 	my ($node, %settings) = @_;
@@ -148,16 +148,17 @@ sub configure_and_rest
 	foreach my $turn (1 .. 2)
 	{
 		my $number = configure($node, %settings);
-		my $at_rest = $turn == 1
-		  ? 'true'
-		  : "state = 'idle' AND query ~ '^(next refresh due|disabled)'";
+		my $at_rest = $turn == 1 ? 'true' : "state = 'idle'
+			AND (backend_type ~ 'launcher\$'
+				OR query ~ '^(next refresh due|disabled)')";
 
 		$node->poll_query_until(
 			'postgres', "SELECT count(*) > 0 AND bool_and($at_rest
 				AND application_name ~ '^[0-9]+\$'
 				AND application_name::int >= $number)
-			FROM pg_stat_activity WHERE backend_type = 'bigbrotr_refresher'")
-		  or die 'the workers do not rest';
+			FROM pg_stat_activity
+			WHERE backend_type ~ '^bigbrotr_refresher( launcher)?\$'")
+		  or die 'the launcher and the workers do not rest';
 		%settings = ();
 	}
 	return;

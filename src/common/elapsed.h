@@ -15,6 +15,19 @@
 #include "portability/instr_time.h"
 
 /*
+ * The monotonic clock in microseconds.  All processes of the machine read the
+ * same one.
+ */
+static inline int64
+elapsed_clock(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return INSTR_TIME_GET_MICROSEC(now);
+}
+
+/*
  * Microseconds since then.
  */
 static inline int64

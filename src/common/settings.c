@@ -76,3 +76,17 @@ settings_generation(void)
 {
 	return settings_followed;
 }
+
+/*
+ * Is a database of this name one of those that are served?
+ */
+bool
+settings_database_is_listed(const char *name)
+{
+	const DatabaseList *list = refresher_database_list;
+	bool		listed = list->all;
+
+	for (int i = 0; i < list->nnames && !listed; i++)
+		listed = strcmp(list->names[i], name) == 0;
+	return listed;
+}

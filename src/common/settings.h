@@ -3,9 +3,9 @@
  * settings.h
  *	  The parameters, as the server's configuration has them at the moment.
  *
- * They are defined, checked and described in bigbrotr_refresher.c.  All but
- * the first three may change whenever a process reads its configuration
- * anew, so a part that needs one value throughout keeps a copy.
+ * They are defined, checked and described in bigbrotr_refresher.c.  They may
+ * change whenever a process reads its configuration anew, so a part that needs
+ * one value throughout keeps a copy.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -25,12 +25,20 @@ typedef enum MergeMode
 	MERGE_ALL					/* in every session */
 } MergeMode;
 
-/* Fixed for the life of the server */
-extern char *refresher_databases;
+/* The databases that are served */
+typedef struct DatabaseList
+{
+	bool		all;			/* all that have the extension */
+	int			nnames;
+	char		names[FLEXIBLE_ARRAY_MEMBER][NAMEDATALEN];
+} DatabaseList;
+
+/* Of the server: they may change with a reload */
+extern const DatabaseList *refresher_database_list;
 extern char *refresher_role;
 extern int	refresher_restart_interval; /* in seconds */
 
-/* May change with a reload */
+/* May be set for a database or a role as well */
 extern bool refresher_enabled;
 extern int	refresher_interval; /* in seconds */
 extern int	refresher_refresh_timeout;	/* in milliseconds; 0: none */
@@ -51,5 +59,6 @@ extern void settings_handle_reload(SIGNAL_ARGS);
 extern bool settings_reload_pending(void);
 extern bool settings_reload(void);
 extern int	settings_generation(void);
+extern bool settings_database_is_listed(const char *name);
 
 #endif							/* SETTINGS_H */

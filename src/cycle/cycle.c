@@ -18,14 +18,15 @@
 
 #include "catalog/namespace.h"
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
 #include "storage/dsm.h"
 #include "storage/ipc.h"
-#include "tcop/tcopprot.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "src/cycle/cycle.h"
 #include "src/common/attempt.h"
+#include "src/common/process.h"
+#include "src/record/claim.h"
 #include "src/common/elapsed.h"
 #include "src/common/log.h"
 #include "src/refresh/refresh.h"
@@ -38,7 +39,7 @@
 /* What a helper needs to know beside the handle of the queue */
 typedef struct CycleHelperArgs
 {
-	int			slot;			/* of the database, in the status */
+	dsa_pointer slot;			/* that the worker has claimed */
 	Oid			database;
 	Oid			role;
 } CycleHelperArgs;
@@ -57,7 +58,7 @@ static Queue *cycle_prepare(const RefreshPlan *plan, const QueueItem *items,
 							TimestampTz start, bool forced);
 static bool cycle_create_segment(Size size);
 static void cycle_try_segment(void *arg);
-static void cycle_start_helpers(int slot, int wanted);
+static void cycle_start_helpers(int wanted);
 static bool cycle_start_helper(const CycleHelperArgs *args);
 static void cycle_say_missing(int wanted, int started);
 static void cycle_end_helpers(void);
@@ -68,9 +69,8 @@ static void cycle_report_start(const CycleResult *result);
 static void cycle_report_end(const CycleResult *result);
 
 /*
- * Refresh what is due of a plan, in a cycle that started at "start", for the
- * database of this slot of the status.  "forced": refresh also what nothing has
- * changed for.
+ * Refresh what is due of a plan, in a cycle that started at "start".  "forced":
+ * refresh also what nothing has changed for.
  *
  * What is known of the views is brought up to date; the outcome of those that
  * did not have their turn is REFRESH_PENDING.  To be called outside of a
@@ -78,7 +78,7 @@ static void cycle_report_end(const CycleResult *result);
  */
 void
 cycle_run(const RefreshPlan *plan, QueueItem *items, TimestampTz start,
-		  bool forced, int slot, CycleResult *result)
+		  bool forced, CycleResult *result)
 {
 	Queue	   *queue = cycle_prepare(plan, items, start, forced);
 	bool		shared = cycle_team.segment != NULL;
@@ -92,11 +92,11 @@ cycle_run(const RefreshPlan *plan, QueueItem *items, TimestampTz start,
 
 	if (shared)
 	{
-		cycle_start_helpers(slot, queue->nprocesses - 1);
-		queue_set_processes(queue, status_queue_lock(),
+		cycle_start_helpers(queue->nprocesses - 1);
+		queue_set_processes(queue, claim_queue_lock(),
 							1 + cycle_team.nhelpers);
 	}
-	work_on(queue, shared ? status_queue_lock() : NULL, true);
+	work_on(queue, shared ? claim_queue_lock() : NULL, true);
 
 	result->duration = elapsed_since(begin);
 	cycle_collect(queue, items, result);
@@ -158,7 +158,7 @@ cycle_try_segment(void *arg)
  * Start so many helpers, or as many as there are free slots for.
  */
 static void
-cycle_start_helpers(int slot, int wanted)
+cycle_start_helpers(int wanted)
 {
 	static bool registered = false;
 	CycleHelperArgs args;
@@ -168,7 +168,7 @@ cycle_start_helpers(int slot, int wanted)
 		before_shmem_exit(cycle_terminate_helpers, (Datum) 0);
 	registered = true;
 
-	args.slot = slot;
+	args.slot = claim_slot();
 	args.database = MyDatabaseId;
 	args.role = GetSessionUserId();
 	while (cycle_team.nhelpers < wanted && cycle_start_helper(&args))
@@ -180,21 +180,13 @@ static bool
 cycle_start_helper(const CycleHelperArgs *args)
 {
 	BackgroundWorker helper;
+	char		detail[64];
 
 	StaticAssertStmt(sizeof(CycleHelperArgs) <= BGW_EXTRALEN,
 					 "arguments must fit");
-	memset(&helper, 0, sizeof(helper));
-	helper.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	helper.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	helper.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(helper.bgw_library_name, REFRESHER_NAME,
-			sizeof(helper.bgw_library_name));
-	strlcpy(helper.bgw_function_name, "bigbrotr_refresher_helper_main",
-			sizeof(helper.bgw_function_name));
-	strlcpy(helper.bgw_type, CYCLE_HELPER_TYPE, sizeof(helper.bgw_type));
-	snprintf(helper.bgw_name, sizeof(helper.bgw_name),
-			 REFRESHER_NAME ": helper of PID %d", MyProcPid);
+	snprintf(detail, sizeof(detail), "helper of PID %d", MyProcPid);
+	process_describe(&helper, "bigbrotr_refresher_helper_main",
+					 CYCLE_HELPER_TYPE, detail);
 	helper.bgw_main_arg =
 		UInt32GetDatum(dsm_segment_handle(cycle_team.segment));
 	memcpy(helper.bgw_extra, args, sizeof(CycleHelperArgs));
@@ -210,11 +202,8 @@ cycle_start_helper(const CycleHelperArgs *args)
 static void
 cycle_say_missing(int wanted, int started)
 {
-	static int	said = 0;
-
-	if (started >= wanted || said == refresher_max_workers)
+	if (started >= wanted || !claim_missed_helpers(refresher_max_workers))
 		return;
-	said = refresher_max_workers;
 	ereport(WARNING,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg_internal(REFRESHER_NAME ": helpers_missing wanted=%d started=%d",
@@ -311,11 +300,7 @@ bigbrotr_refresher_helper_main(Datum main_arg)
 	dsm_segment *segment;
 	Queue	   *queue;
 
-	pqsignal(SIGTERM, die);
-	pqsignal(SIGHUP, settings_handle_reload);
-	pqsignal(SIGINT, attempt_handle_cancel);
-	BackgroundWorkerUnblockSignals();
-
+	process_handle_signals();
 	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
 	segment = dsm_attach(DatumGetUInt32(main_arg));
 	if (segment == NULL)
@@ -323,9 +308,10 @@ bigbrotr_refresher_helper_main(Datum main_arg)
 	dsm_pin_mapping(segment);
 
 	/* In this order, what we leave is told after our transaction ended. */
-	status_join(args.slot);
+	claim_join(args.slot);
+	status_join();
 	queue = dsm_segment_address(segment);
-	work_join(queue, status_queue_lock());
+	work_join(queue, claim_queue_lock());
 	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, 0);
 	refresh_force_settings();
 
@@ -333,5 +319,5 @@ bigbrotr_refresher_helper_main(Datum main_arg)
 	SetConfigOption("search_path", queue_search_path(queue), PGC_USERSET,
 					PGC_S_OVERRIDE);
 
-	work_on(queue, status_queue_lock(), false);
+	work_on(queue, claim_queue_lock(), false);
 }

@@ -26,8 +26,7 @@ typedef struct CycleResult
 } CycleResult;
 
 extern void cycle_run(const RefreshPlan *plan, QueueItem *items,
-					  TimestampTz start, bool forced, int slot,
-					  CycleResult *result);
+					  TimestampTz start, bool forced, CycleResult *result);
 extern PGDLLEXPORT void bigbrotr_refresher_helper_main(Datum main_arg);
 
 #endif							/* CYCLE_H */

@@ -34,6 +34,7 @@
 #include "src/record/history.h"
 #include "src/common/log.h"
 #include "src/common/settings.h"
+#include "src/record/claim.h"
 #include "src/record/status.h"
 #include "src/cycle/work.h"
 
@@ -144,7 +145,7 @@ work_goes_on(uint64 list_hash)
 {
 	CHECK_FOR_INTERRUPTS();
 	status_reload();
-	return refresher_enabled &&
+	return refresher_enabled && claim_is_served() &&
 		refresher_view_list_hash == list_hash;
 }
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * status.h
- *	  What each worker is doing now, and its totals, in shared memory.
+ *	  What each worker is doing now, and its totals.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -11,9 +11,6 @@
 #define STATUS_H
 
 #include "datatype/timestamp.h"
-#include "storage/condition_variable.h"
-#include "storage/latch.h"
-#include "storage/lwlock.h"
 
 #include "src/refresh/refresh.h"
 
@@ -29,7 +26,9 @@
 
 typedef enum StatusState
 {
-	STATUS_STOPPED,				/* there is no worker */
+	STATUS_STOPPED,				/* there is no worker, as the last one failed
+								 * or none was started yet */
+	STATUS_RESTING,				/* ... as nothing is due */
 	STATUS_IDLE,				/* it waits for the next view to be due */
 	STATUS_REFRESHING,
 	STATUS_DISABLED
@@ -39,6 +38,7 @@ typedef enum StatusState
 typedef struct StatusRunning
 {
 	int			pid;			/* 0: this place is free */
+	Oid			database;
 	char		label[TARGET_LABEL_SIZE];
 } StatusRunning;
 
@@ -55,10 +55,12 @@ typedef struct StatusCounts
 typedef struct StatusData
 {
 	char		database[NAMEDATALEN];
+	bool		listed;			/* it is to be served */
+	bool		installed;		/* the extension is there, for all we know */
 	int			pid;			/* of the worker; 0: there is none */
 	StatusState state;
 	TimestampTz worker_start;
-	TimestampTz next_due;		/* 0: unknown */
+	TimestampTz next_due;		/* 0: unknown; DT_NOEND: never */
 	TimestampTz cycle_start;	/* of this or the last cycle; 0: none yet */
 	int64		cycle_duration; /* in microseconds; -1: it is not over */
 	StatusCounts cycle;			/* of this or the last cycle */
@@ -72,21 +74,21 @@ typedef struct StatusData
 	int64		buckets[STATUS_NBUCKETS];	/* cycles not longer than that */
 	int64		duration_sum;	/* of all cycles, in microseconds */
 	char		search_path[STATUS_PATH_SIZE];	/* the worker's; "": unknown */
-	StatusRunning running[STATUS_MAX_RUNNING];
 } StatusData;
 
-/* In the postmaster, and at the start of each process */
-extern void status_init(const char (*databases)[NAMEDATALEN],
-						const bool *registered, int ndatabases);
+/* A copy of that, with what is being refreshed now */
+typedef struct StatusReport
+{
+	StatusData	data;
+	int			nrunning;
+	StatusRunning running[STATUS_MAX_RUNNING];
+} StatusReport;
 
 /* For the worker and its helpers */
-extern int	status_attach(const char *database);
-extern void status_retire(void);
-extern void status_join(int slot);
+extern void status_join(void);
 extern void status_reload(void);
 extern uint64 status_counts_epoch(void);
 extern const char *status_database(void);
-extern LWLock *status_queue_lock(void);
 extern void status_set_state(StatusState state, TimestampTz next_due);
 extern void status_set_search_path(const char *path);
 extern void status_begin_cycle(TimestampTz start, int total);
@@ -94,20 +96,9 @@ extern void status_begin_view(const char *label);
 extern void status_end_view(RefreshOutcome outcome);
 extern void status_end_cycle(int64 duration);
 
-/* Requests to run a cycle now */
-extern uint64 status_run_wanted(void);
-extern void status_run_done(uint64 request);
-extern void status_run(const char *database, bool wait, StatusCounts *counts,
-					   int64 *duration);
-
-/* What other sessions have done */
-extern void status_tell_at_commit(void);
-extern uint64 status_elsewhere(void);
-
 /* For everybody */
 extern bool status_available(void);
-extern int	status_ndatabases(void);
-extern void status_read(int slot, StatusData *data);
-extern int	status_find(const char *database);
+extern bool status_read_next(uint64 *cursor, StatusReport *report);
+extern bool status_read_search_path(Oid database, char *path);
 
 #endif							/* STATUS_H */

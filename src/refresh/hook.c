@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * hook.c
- *	  Utility commands: what is refreshed, what is merged, the extension.
+ *	  Utility commands: what is refreshed, and what is merged.
  *
  * A view's function may return without having refreshed it, and may write the
  * view's row in pg_class in other ways.  So a hook notes each REFRESH
@@ -11,8 +11,8 @@
  * is rolled back.  What a procedure has committed stays until the next
  * attempt.  Only processes that make attempts take notes.
  *
- * The same hook hands REFRESH ... CONCURRENTLY to merge_command.c where that is
- * wanted, and tells of what creates, alters or drops the extension.
+ * The same hook hands REFRESH ... CONCURRENTLY to merge_command.c where that
+ * is wanted.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -52,7 +52,6 @@ static int	hook_size = 0;
 static bool hook_watching = false;
 
 static ProcessUtility_hook_type hook_previous = NULL;
-static void (*hook_extension_changed) (void);
 
 static void hook_utility(PlannedStmt *pstmt, const char *queryString,
 						 bool readOnlyTree, ProcessUtilityContext context,
@@ -62,7 +61,6 @@ static void hook_run(PlannedStmt *pstmt, const char *queryString,
 					 bool readOnlyTree, ProcessUtilityContext context,
 					 ParamListInfo params, QueryEnvironment *queryEnv,
 					 DestReceiver *dest, QueryCompletion *qc);
-static bool hook_is_extension(Node *statement);
 static void hook_note(Oid relid, uint64 settings, const MergeCounts *rows);
 static void hook_put(const HookNote *note);
 static const HookNote *hook_find(Oid relid);
@@ -75,14 +73,10 @@ static void hook_end_subtransaction(SubXactEvent event,
 
 /*
  * Watch utility commands; in the postmaster, when the library is loaded.
- *
- * "extension_changed" is called in the transaction of whatever creates, alters
- * or drops the extension.
  */
 void
-hook_install(void (*extension_changed) (void))
+hook_install(void)
 {
-	hook_extension_changed = extension_changed;
 	hook_previous = ProcessUtility_hook;
 	if (hook_previous != NULL)
 		ereport(LOG,
@@ -178,9 +172,6 @@ hook_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		hook_run(pstmt, queryString, readOnlyTree, context, params, queryEnv,
 				 dest, qc);
 
-	if (hook_is_extension(pstmt->utilityStmt))
-		hook_extension_changed();
-
 	/*
 	 * The view is locked now.  If its name meant something else before, we
 	 * cannot be sure what was refreshed.
@@ -190,27 +181,6 @@ hook_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	{
 		CommandCounterIncrement();
 		hook_note(relid, settings, merged ? &merge.counts : NULL);
-	}
-}
-
-/*
- * Is this about our extension?
- */
-static bool
-hook_is_extension(Node *statement)
-{
-	switch (nodeTag(statement))
-	{
-		case T_CreateExtensionStmt:
-			return strcmp(((CreateExtensionStmt *) statement)->extname,
-						  REFRESHER_NAME) == 0;
-		case T_AlterExtensionStmt:
-			return strcmp(((AlterExtensionStmt *) statement)->extname,
-						  REFRESHER_NAME) == 0;
-		case T_DropStmt:
-			return ((DropStmt *) statement)->removeType == OBJECT_EXTENSION;
-		default:
-			return false;
 	}
 }
 

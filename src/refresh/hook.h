@@ -12,7 +12,7 @@
 
 #include "src/refresh/merge_write.h"
 
-extern void hook_install(void (*extension_changed) (void));
+extern void hook_install(void);
 extern void hook_forget_refreshes(void);
 extern bool hook_has_merged(MergeCounts *rows);
 extern bool hook_refreshed_as(Oid relid, uint64 *view, uint64 *settings);

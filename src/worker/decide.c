@@ -23,6 +23,13 @@
  */
 #define DECIDE_MAX_LATENESS USECS_PER_SEC
 
+/*
+ * A worker leaves if nothing is due for so long: a start costs some
+ * milliseconds, and whoever stays connected stands in others' way.
+ */
+#define DECIDE_SOON (60 * USECS_PER_SEC)
+
+static Decision decide_work(const DecideFacts *facts);
 static TimestampTz decide_start(const DecideFacts *facts);
 
 /*
@@ -37,21 +44,38 @@ decide_now(const DecideFacts *facts)
 }
 
 /*
- * Requests and views that are due come first, then pruning, then rest.
+ * Work comes first; without any, the worker leaves if it can.
  */
 Decision
 decide(const DecideFacts *facts)
 {
+	Decision	decision = {DECIDE_LEAVE, DT_NOEND, 0};
+
+	if (!facts->served)
+		return decision;
+	if (!facts->enabled)
+	{
+		if (facts->stays)
+			decision.action = DECIDE_REST_DISABLED;
+		return decision;
+	}
+	decision = decide_work(facts);
+	if (decision.action == DECIDE_REST && !facts->stays &&
+		(facts->others_wait ||
+		 decision.until - decide_now(facts) >= DECIDE_SOON))
+		decision.action = DECIDE_LEAVE;
+	return decision;
+}
+
+/*
+ * Requests and views that are due come first, then pruning, then rest.
+ */
+static Decision
+decide_work(const DecideFacts *facts)
+{
 	TimestampTz now = decide_now(facts);
 	Decision	decision = {DECIDE_REST, facts->next_due, 0};
 	bool		due = facts->next_due <= now;
-
-	if (!facts->enabled)
-	{
-		decision.action = DECIDE_REST_DISABLED;
-		decision.until = DT_NOEND;
-		return decision;
-	}
 
 	/*
 	 * Without views, look whether there are some now once per interval,

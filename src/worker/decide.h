@@ -15,7 +15,11 @@
 /* Everything that the decision depends on */
 typedef struct DecideFacts
 {
+	bool		served;			/* the database is to be served */
 	bool		enabled;
+	bool		stays;			/* there is no history that another worker
+								 * could go on by */
+	bool		others_wait;	/* other databases, for this worker to leave */
 	bool		plan_outdated;	/* it must be made anew before it is used */
 	bool		run_requested;	/* a cycle over all views */
 	bool		prune_pending;	/* the history has rows that are too old */
@@ -32,6 +36,7 @@ typedef enum DecideAction
 {
 	DECIDE_REST_DISABLED,		/* until there is a signal */
 	DECIDE_REST,				/* until "until", or a signal or request */
+	DECIDE_LEAVE,				/* ... and another worker will go on then */
 	DECIDE_PLAN,
 	DECIDE_CYCLE,				/* one that counts from "start" */
 	DECIDE_PRUNE				/* a bounded step, then decide again */

@@ -34,7 +34,6 @@ typedef struct ScheduleEntry
 {
 	char		label[TARGET_LABEL_SIZE];	/* the key; must be first */
 	ViewState	known;
-	int			tries;			/* refreshed or failed since it was planned */
 	uint32		notes[PLAN_NNOTES]; /* hashes of what was last said of it */
 	bool		planned;		/* it is in the plan that is followed */
 } ScheduleEntry;
@@ -42,23 +41,30 @@ typedef struct ScheduleEntry
 struct Schedule
 {
 	HTAB	   *entries;
+	const uint32 *said;			/* by the worker before */
+	int			nsaid;
 };
 
 static ScheduleEntry *schedule_entry(Schedule *schedule, const PlanItem *item);
-static void schedule_say_notes(ScheduleEntry *entry, const PlanItem *item);
+static void schedule_say_notes(const Schedule *schedule, ScheduleEntry *entry,
+							   const PlanItem *item);
+static bool schedule_was_said(const Schedule *schedule, uint32 note);
 static int	schedule_interval(const PlanItem *item);
 static void schedule_forget_future(ViewState *known, int interval,
 								   TimestampTz now);
 
 /*
- * Make an empty schedule, in the current memory context.
+ * Make an empty schedule, in the current memory context.  "said" are hashes of
+ * what the worker before has said of views; they must live as long.
  */
 Schedule *
-schedule_create(void)
+schedule_create(const uint32 *said, int nsaid)
 {
 	Schedule   *schedule = palloc(sizeof(Schedule));
 	HASHCTL		control;
 
+	schedule->said = said;
+	schedule->nsaid = nsaid;
 	control.keysize = TARGET_LABEL_SIZE;
 	control.entrysize = sizeof(ScheduleEntry);
 	control.hcxt = CurrentMemoryContext;
@@ -98,7 +104,6 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
 		if (!found)
 		{
 			memset(entry->notes, 0, sizeof(entry->notes));
-			entry->tries = 0;
 			memset(&entry->known, 0, sizeof(ViewState));
 		}
 		if (!found || reread)
@@ -109,7 +114,7 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
 				history_write_state(entry->label, &entry->known);
 		}
 		entry->planned = true;
-		schedule_say_notes(entry, &plan->items[i]);
+		schedule_say_notes(schedule, entry, &plan->items[i]);
 	}
 
 	hash_seq_init(&scan, schedule->entries);
@@ -193,29 +198,35 @@ schedule_record(Schedule *schedule, const RefreshPlan *plan,
 	{
 		ScheduleEntry *entry = schedule_entry(schedule, &plan->items[i]);
 
-		if (items[i].outcome == REFRESH_PENDING)
-			continue;
-		if (items[i].outcome != REFRESH_SKIPPED && entry->tries < INT_MAX)
-			entry->tries++;
-		entry->known = items[i].known;
+		if (items[i].outcome != REFRESH_PENDING)
+			entry->known = items[i].known;
 	}
 }
 
 /*
- * How often each of the views was refreshed, or failed, at least since it is
- * planned; INT_MAX if there are none.
+ * Hashes of what was said of the views that are planned, in *said, which is
+ * allocated.  Returns how many there are.
  */
 int
-schedule_least_tries(Schedule *schedule)
+schedule_said(Schedule *schedule, uint32 **said)
 {
 	HASH_SEQ_STATUS scan;
 	ScheduleEntry *entry;
-	int			least = INT_MAX;
+	int			n = 0;
 
+	*said = palloc_extended(hash_get_num_entries(schedule->entries) *
+							PLAN_NNOTES * sizeof(uint32) + 1,
+							MCXT_ALLOC_HUGE);
 	hash_seq_init(&scan, schedule->entries);
 	while ((entry = hash_seq_search(&scan)) != NULL)
-		least = Min(least, entry->tries);
-	return least;
+	{
+		for (int i = 0; i < PLAN_NNOTES; i++)
+		{
+			if (entry->notes[i] != 0)
+				(*said)[n++] = entry->notes[i];
+		}
+	}
+	return n;
 }
 
 /*
@@ -291,7 +302,8 @@ schedule_forget_future(ViewState *known, int interval, TimestampTz now)
 }
 
 static void
-schedule_say_notes(ScheduleEntry *entry, const PlanItem *item)
+schedule_say_notes(const Schedule *schedule, ScheduleEntry *entry,
+				   const PlanItem *item)
 {
 	for (int i = 0; i < PLAN_NNOTES; i++)
 	{
@@ -300,8 +312,23 @@ schedule_say_notes(ScheduleEntry *entry, const PlanItem *item)
 
 		if (line != NULL)
 			note = hash_bytes((const unsigned char *) line, strlen(line));
-		if (note != 0 && note != entry->notes[i])
+		if (note != 0 && note != entry->notes[i] &&
+			!schedule_was_said(schedule, note))
 			ereport(LOG, (errmsg_internal("%s", line)));
 		entry->notes[i] = note;
 	}
+}
+
+/*
+ * Has the worker before said this?  There are few such notes.
+ */
+static bool
+schedule_was_said(const Schedule *schedule, uint32 note)
+{
+	for (int i = 0; i < schedule->nsaid; i++)
+	{
+		if (schedule->said[i] == note)
+			return true;
+	}
+	return false;
 }

@@ -18,7 +18,7 @@
 /* What a process remembers of the views, from one plan to the next */
 typedef struct Schedule Schedule;
 
-extern Schedule *schedule_create(void);
+extern Schedule *schedule_create(const uint32 *said, int nsaid);
 extern void schedule_follow(Schedule *schedule, const RefreshPlan *plan,
 							bool reread, TimestampTz now);
 extern TimestampTz schedule_next(Schedule *schedule, const RefreshPlan *plan,
@@ -28,7 +28,7 @@ extern int	schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
 							  QueueItem *items);
 extern void schedule_record(Schedule *schedule, const RefreshPlan *plan,
 							const QueueItem *items);
-extern int	schedule_least_tries(Schedule *schedule);
+extern int	schedule_said(Schedule *schedule, uint32 **said);
 extern bool schedule_read(const PlanItem *item, TimestampTz now,
 						  ViewState *known);
 extern TimestampTz schedule_due(const ViewState *known, int interval);

@@ -10,10 +10,13 @@
  * Each turn of the loop has a memory context of its own, so that what is
  * allocated on the way is gone with the turn.
  *
+ * The launcher starts it when there is something to do, and when there is
+ * nothing for some time it leaves (claim.c).  Where there is no history that
+ * another worker could go on by, it stays.
+ *
  * SIGTERM is die(): it ends a running refresh at once and the process with
- * exit code 1, after which the postmaster starts another one (an exit code of
- * 0 would unregister the worker for good).  SIGHUP has the configuration read
- * anew.  SIGINT cancels the view in hand.
+ * exit code 1, after which the launcher starts another one.  SIGHUP has the
+ * configuration read anew.  SIGINT cancels the view in hand.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -26,15 +29,11 @@
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/sinval.h"
-#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
-#include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -45,25 +44,35 @@
 #include "src/cycle/cycle.h"
 #include "src/record/history.h"
 #include "src/common/log.h"
+#include "src/common/process.h"
 #include "src/worker/decide.h"
-#include "src/worker/memory.h"
 #include "src/plan/plan.h"
 #include "src/refresh/refresh.h"
 #include "src/worker/schedule.h"
 #include "src/common/settings.h"
+#include "src/record/claim.h"
+#include "src/record/request.h"
 #include "src/record/status.h"
+#include "src/record/told.h"
+#include "src/worker/overrides.h"
 #include "src/worker/worker.h"
 
 /* The history is pruned at most once in so many seconds */
 #define WORKER_PRUNE_INTERVAL 3600
 
-/* A view that was refreshed so often has all the memory that it needs */
-#define WORKER_SETTLED_TRIES 8
+#define WORKER_MAIN	"bigbrotr_refresher_worker_main"
+
+/* What the worker is started with */
+typedef struct WorkerArgs
+{
+	Oid			database;
+	Oid			role;			/* InvalidOid: the bootstrap superuser */
+} WorkerArgs;
 
 /* What the worker knows from one turn of its loop to the next */
 typedef struct WorkerState
 {
-	int			slot;			/* of the database, in the status */
+	bool		named;			/* the database is served by its name */
 	Schedule   *schedule;
 	MemoryContext turn_context; /* reset with each turn */
 	MemoryContext plan_context; /* reset with each plan */
@@ -71,18 +80,19 @@ typedef struct WorkerState
 	TimestampTz planned_at;
 	uint64		plan_hash;		/* of the list that was planned */
 	int			plan_generation;	/* of the settings */
-	uint64		elsewhere;		/* refreshes by other sessions until then */
+	uint64		heard;			/* news from other sessions until then */
+	bool		connected;		/* "overrides" is known */
+	uint64		overrides;		/* settings of the database and the role */
 	TimestampTz awaited;		/* what it sleeps for; DT_NOEND: nothing */
 	TimestampTz decided_at;		/* when it was decided to sleep for that */
 	bool		timed_out;		/* what it slept for has come */
 	TimestampTz last_prune;
 	bool		prune_unfinished;	/* too old rows were left */
-	MemoryWatch memory;
 	Oid			history;		/* its table; InvalidOid: there is none */
 	bool		history_missed; /* and it was said that it is missing */
 } WorkerState;
 
-static void worker_connect(const char *database);
+static void worker_begin(WorkerState *state);
 static void worker_report_start(const WorkerState *state);
 static void worker_plan(WorkerState *state);
 static DecideFacts worker_gather(WorkerState *state);
@@ -92,44 +102,31 @@ static void worker_cycle(WorkerState *state, TimestampTz start,
 static bool worker_prune_pending(const WorkerState *state, TimestampTz now);
 static void worker_prune(WorkerState *state, TimestampTz now);
 static void worker_prune_batch(void *arg);
-static void worker_retire(WorkerState *state, TimestampTz now,
-						  TimestampTz next);
+static bool worker_leave(WorkerState *state, const Decision *decision);
+static void worker_make_way(WorkerState *state);
+static bool worker_stays(const WorkerState *state);
 static void worker_publish_search_path(void);
 static bool worker_check_history(WorkerState *state);
 static void worker_sleep(WorkerState *state);
 
 /*
- * Register the worker of a database; in the postmaster only.  Returns false,
- * after a WARNING, if there is no slot left for it.
+ * Have a worker started for a database; in the launcher only.  Returns false if
+ * there is no place for it.
  */
 bool
-worker_register(const char *database)
+worker_start(Oid database, Oid role, const char *name)
 {
 	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+	WorkerArgs	args = {database, role};
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = refresher_restart_interval;
-	strlcpy(worker.bgw_library_name, REFRESHER_NAME,
-			sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "bigbrotr_refresher_worker_main",
-			sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_type, WORKER_TYPE, sizeof(worker.bgw_type));
-	snprintf(worker.bgw_name, sizeof(worker.bgw_name),
-			 REFRESHER_NAME ": %s", database);
-	strlcpy(worker.bgw_extra, database, sizeof(worker.bgw_extra));
-	RegisterBackgroundWorker(&worker);
-
-	if (compat_worker_registered(worker.bgw_name))
-		return true;
-	ereport(WARNING,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("no background worker is left to refresh the views of database \"%s\"",
-					database),
-			 errhint("Increase the configuration parameter \"max_worker_processes\".")));
-	return false;
+	process_describe(&worker, WORKER_MAIN, WORKER_TYPE, name);
+	memcpy(worker.bgw_extra, &args, sizeof(args));
+	worker.bgw_notify_pid = MyProcPid;
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+		return false;
+	pfree(handle);
+	return true;
 }
 
 /*
@@ -140,29 +137,8 @@ bigbrotr_refresher_worker_main(Datum main_arg)
 {
 	WorkerState state = {0};
 
-	pqsignal(SIGTERM, die);
-	pqsignal(SIGHUP, settings_handle_reload);
-	pqsignal(SIGINT, attempt_handle_cancel);
-	BackgroundWorkerUnblockSignals();
-
-	worker_connect(MyBgworkerEntry->bgw_extra);
-	state.slot = status_attach(MyBgworkerEntry->bgw_extra);
-
-	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
-												"bigbrotr_refresher worker",
-												ALLOCSET_DEFAULT_SIZES));
-	state.schedule = schedule_create();
-	state.plan_context = AllocSetContextCreate(CurrentMemoryContext,
-											   "bigbrotr_refresher plan",
-											   ALLOCSET_DEFAULT_SIZES);
-	state.turn_context = AllocSetContextCreate(CurrentMemoryContext,
-											   "bigbrotr_refresher turn",
-											   ALLOCSET_DEFAULT_SIZES);
-	state.awaited = DT_NOEND;
-	MemoryContextSwitchTo(state.turn_context);
-	worker_plan(&state);
-	worker_report_start(&state);
-
+	process_handle_signals();
+	worker_begin(&state);
 	for (;;)
 	{
 		ResetLatch(MyLatch);
@@ -183,17 +159,52 @@ bigbrotr_refresher_worker_main(Datum main_arg)
 }
 
 /*
- * Connect to the database.  Where that cannot be done (there is no such
- * database or role, say), the process ends with FATAL and the postmaster tries
- * again after restart_interval.
+ * Claim the database, connect to it, and plan.
+ *
+ * The claim comes first: in this order, it is given up after the transaction
+ * has ended and its locks are released.  Where the process cannot connect, it
+ * ends with FATAL, and the launcher tries again later.
  */
 static void
-worker_connect(const char *database)
+worker_begin(WorkerState *state)
 {
-	BackgroundWorkerInitializeConnection(database,
-										 refresher_role[0] ? refresher_role : NULL,
-										 0);
+	WorkerArgs	args;
+	ClaimStart	start;
+	MemoryContext context;
+	uint32	   *said;
+	int			nsaid;
+
+	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
+	if (!claim_take(args.database, &start))
+		proc_exit(0);
+	status_join();
+	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, 0);
 	refresh_force_settings();
+	claim_connected();
+
+	context = AllocSetContextCreate(TopMemoryContext,
+									"bigbrotr_refresher worker",
+									ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	nsaid = claim_read_notes(&said);
+	state->schedule = schedule_create(said, nsaid);
+	state->plan_context = AllocSetContextCreate(context,
+												"bigbrotr_refresher plan",
+												ALLOCSET_DEFAULT_SIZES);
+	state->turn_context = AllocSetContextCreate(context,
+												"bigbrotr_refresher turn",
+												ALLOCSET_DEFAULT_SIZES);
+	state->named = start.named;
+	state->awaited = start.due;
+	state->timed_out = start.has_come && start.due != DT_NOEND;
+	state->last_prune = start.last_prune;
+	MemoryContextSwitchTo(state->turn_context);
+	worker_plan(state);
+	if (state->plan != NULL && !start.announced)
+	{
+		worker_report_start(state);
+		claim_announced();
+	}
 }
 
 static void
@@ -222,7 +233,8 @@ worker_plan(WorkerState *state)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	int			generation = settings_generation();
-	uint64		elsewhere = status_elsewhere();
+	uint64		heard = told_heard();
+	uint64		overrides;
 
 	Assert(CurrentMemoryContext == state->turn_context);
 	MemoryContextReset(state->plan_context);
@@ -230,7 +242,6 @@ worker_plan(WorkerState *state)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	memory_trim_caches(&state->memory);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, "planning");
 	MemoryContextSwitchTo(state->plan_context);
@@ -239,6 +250,21 @@ worker_plan(WorkerState *state)
 		ereport(FATAL,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the role of the worker was dropped")));
+	overrides = overrides_hash();
+	if (state->connected && overrides != state->overrides)
+		worker_make_way(state);
+	state->overrides = overrides;
+	state->connected = true;
+	if (!state->named && !OidIsValid(history_installed()))
+	{
+		/* It is one of all databases, but has not the extension. */
+		state->history = InvalidOid;
+		state->heard = heard;
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(caller);
+		return;
+	}
 	state->plan = plan_make(refresher_view_list, GetUserId());
 	state->plan_hash = refresher_view_list_hash;
 	state->planned_at = GetCurrentTimestamp();
@@ -248,10 +274,11 @@ worker_plan(WorkerState *state)
 	schedule_follow(state->schedule, state->plan,
 					worker_check_history(state) ||
 					generation != state->plan_generation ||
-					elsewhere != state->elsewhere,
+					heard != state->heard,
 					state->planned_at);
 	state->plan_generation = generation;
-	state->elsewhere = elsewhere;
+	state->heard = heard;
+	claim_stay(worker_stays(state));
 	worker_publish_search_path();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -261,28 +288,50 @@ worker_plan(WorkerState *state)
 }
 
 /*
- * With nothing due until "next", end if the process has grown too large; the
- * postmaster starts another one, which goes on by the history.  While there is
- * no pause to do it in, or no history, that is put off for some time.
+ * Leave, with nothing to do until what was decided.  Returns false if there is
+ * something to do now; else does not return.
+ */
+static bool
+worker_leave(WorkerState *state, const Decision *decision)
+{
+	ClaimLeave	leave = {0};
+	uint32	   *said;
+	int			nsaid;
+
+	if (settings_reload_pending())
+		return false;
+	leave.due = decision->until;
+	leave.disabled = !refresher_enabled;
+	leave.installed = OidIsValid(state->history);
+	leave.heard = state->heard;
+	nsaid = schedule_said(state->schedule, &said);
+	claim_write_notes(said, nsaid);
+	if (!claim_leave(&leave))
+		return false;
+	proc_exit(0);
+}
+
+/*
+ * Make way for a worker that has the settings which this one has not.
  */
 static void
-worker_retire(WorkerState *state, TimestampTz now, TimestampTz next)
+worker_make_way(WorkerState *state)
 {
-	Size		used = memory_used();
-	bool		convenient = !state->history_missed &&
-		refresher_history_retention > 0 &&
-		next - now > (refresher_restart_interval + 1) * USECS_PER_SEC;
+	uint32	   *said;
+	int			nsaid = schedule_said(state->schedule, &said);
 
-	if (!memory_is_excessive(&state->memory, used, convenient))
-		return;
-	ereport(LOG,
-			(errmsg_internal("%s",
-							 log_event("worker_retired", "database",
-									   MyBgworkerEntry->bgw_extra, "memory",
-									   psprintf("%zu", used), NULL)),
-			 errdetail_internal("It has grown too large; another one will replace it.")));
-	status_retire();
-	proc_exit(1);
+	claim_write_notes(said, nsaid);
+	claim_hand_over();
+	proc_exit(0);
+}
+
+/*
+ * Is there no history that another worker could go on by?
+ */
+static bool
+worker_stays(const WorkerState *state)
+{
+	return !OidIsValid(state->history) || refresher_history_retention == 0;
 }
 
 /*
@@ -341,17 +390,22 @@ worker_gather(WorkerState *state)
 	DecideFacts facts = {0};
 
 	status_reload();
+	facts.served = claim_is_served() && (state->plan != NULL ||
+										 state->heard != told_heard());
 	facts.enabled = refresher_enabled;
-	facts.plan_outdated = state->plan_hash != refresher_view_list_hash ||
-		state->elsewhere != status_elsewhere();
-	facts.run_requested = status_run_wanted() != 0;
+	facts.stays = worker_stays(state);
+	facts.others_wait = claim_others_wait();
+	facts.plan_outdated = state->plan == NULL ||
+		state->plan_hash != refresher_view_list_hash ||
+		state->heard != told_heard();
+	facts.run_requested = request_wanted() != 0;
 	facts.clock = GetCurrentTimestamp();
 	facts.awaited = state->awaited;
 	facts.timed_out = state->timed_out;
 	facts.planned_at = state->planned_at;
 	facts.interval = refresher_interval;
-	facts.next_due = schedule_next(state->schedule, state->plan,
-								   decide_now(&facts));
+	facts.next_due = state->plan == NULL ? DT_NOEND :
+		schedule_next(state->schedule, state->plan, decide_now(&facts));
 	facts.prune_pending = worker_prune_pending(state, facts.clock);
 	return facts;
 }
@@ -370,14 +424,16 @@ worker_turn(WorkerState *state)
 		case DECIDE_REST_DISABLED:
 			state->awaited = DT_NOEND;
 			status_set_state(STATUS_DISABLED, 0);
+			request_refuse();
 			return true;
 		case DECIDE_REST:
 			state->awaited = decision.until;
 			state->decided_at = decide_now(&facts);
 			state->timed_out = false;
 			status_set_state(STATUS_IDLE, decision.until);
-			worker_retire(state, state->decided_at, decision.until);
 			return true;
+		case DECIDE_LEAVE:
+			return worker_leave(state, &decision);
 		case DECIDE_PLAN:
 			worker_plan(state);
 			return false;
@@ -404,25 +460,24 @@ worker_turn(WorkerState *state)
 static void
 worker_cycle(WorkerState *state, TimestampTz start, TimestampTz now)
 {
-	uint64		run = status_run_wanted();
+	uint64		run = request_wanted();
 	CycleResult result;
 	QueueItem  *items;
 
 	worker_plan(state);
+	if (state->plan == NULL)
+		return;
 	items = palloc_extended(state->plan->nitems * sizeof(QueueItem) + 1,
 							MCXT_ALLOC_HUGE);
 	if (schedule_take_due(state->schedule, state->plan, start, now, run != 0,
 						  items) > 0 || run != 0)
 	{
-		cycle_run(state->plan, items, start, run != 0, state->slot, &result);
+		cycle_run(state->plan, items, start, run != 0, &result);
 		schedule_record(state->schedule, state->plan, items);
 		if (run != 0 &&
 			result.refreshed + result.failed + result.skipped +
 			result.dropped == result.total)
-			status_run_done(run);
-		memory_after_cycle(&state->memory,
-						   schedule_least_tries(state->schedule) >=
-						   WORKER_SETTLED_TRIES);
+			request_done(run);
 	}
 }
 
@@ -453,6 +508,7 @@ worker_prune(WorkerState *state, TimestampTz now)
 	state->prune_unfinished =
 		attempt_or_report(worker_prune_batch, &more) && more;
 	state->last_prune = now;
+	claim_pruned(now);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }

@@ -36,7 +36,11 @@ typedef struct Case
 
 /* enabled, outdated, requested, prune, clock, awaited, timed out, planned, next */
 #define FACTS(e, o, r, p, clock, awaited, t, planned, next) \
-	{e, o, r, p, clock, awaited, t, planned, next, HOUR}
+	{true, e, true, false, o, r, p, clock, awaited, t, planned, next, HOUR}
+
+/* served, enabled, stays, others wait; at ten seconds, the next at "next" */
+#define LEAVING(s, e, stays, others, next) \
+	{s, e, stays, others, 0, 0, 0, AT(10), NEVER, 0, AT(0), next, HOUR}
 
 static const Case cases[] = {
 	{"nothing is due", FACTS(1, 0, 0, 0, AT(10), NEVER, 0, AT(0), AT(HOUR)),
@@ -85,6 +89,24 @@ static const Case cases[] = {
 	DECIDE_PLAN, 0},
 	{"no views: prune before the rest", FACTS(1, 0, 0, 1, AT(10), NEVER, 0, AT(0), NEVER),
 	DECIDE_PRUNE, 0},
+	{"nothing is due for a minute: leave", LEAVING(1, 1, 0, 0, AT(70)),
+	DECIDE_LEAVE, AT(70)},
+	{"due within a minute: rest", LEAVING(1, 1, 0, 0, AT(69)),
+	DECIDE_REST, AT(69)},
+	{"due within a minute, others wait: leave", LEAVING(1, 1, 0, 1, AT(69)),
+	DECIDE_LEAVE, AT(69)},
+	{"due now, others wait: work", LEAVING(1, 1, 0, 1, AT(10)),
+	DECIDE_CYCLE, AT(10)},
+	{"others wait, no history: rest", LEAVING(1, 1, 1, 1, AT(HOUR)),
+	DECIDE_REST, AT(HOUR)},
+	{"disabled: leave", LEAVING(1, 0, 0, 0, AT(10)),
+	DECIDE_LEAVE, NEVER},
+	{"disabled, no history: rest", LEAVING(1, 0, 1, 0, AT(10)),
+	DECIDE_REST_DISABLED, NEVER},
+	{"not served: leave, whatever is due", LEAVING(0, 1, 1, 0, AT(10)),
+	DECIDE_LEAVE, NEVER},
+	{"no views: leave for an interval", LEAVING(1, 1, 0, 0, NEVER),
+	DECIDE_LEAVE, AT(HOUR)},
 };
 
 int
@@ -100,6 +122,7 @@ main(void)
 		if (decision.action == DECIDE_CYCLE)
 			good = good && decision.start == test->when;
 		else if (decision.action == DECIDE_REST ||
+				 decision.action == DECIDE_LEAVE ||
 				 decision.action == DECIDE_REST_DISABLED)
 			good = good && decision.until == test->when;
 		printf("%sok %d - %s\n", good ? "" : "not ", i + 1, test->name);

@@ -1,0 +1,53 @@
+/*-------------------------------------------------------------------------
+ *
+ * process.c
+ *	  The background processes of this library, as the server registers them.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "tcop/tcopprot.h"
+
+#include "src/common/attempt.h"
+#include "src/common/process.h"
+#include "src/common/settings.h"
+
+/*
+ * Describe a process that begins in this function of the library, is of this
+ * type in pg_stat_activity, and is told from its like by "detail".  It is not
+ * started again when it ends, unless the caller says so.
+ */
+void
+process_describe(BackgroundWorker *process, const char *function,
+				 const char *type, const char *detail)
+{
+	memset(process, 0, sizeof(BackgroundWorker));
+	process->bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	process->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	process->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(process->bgw_library_name, REFRESHER_NAME,
+			sizeof(process->bgw_library_name));
+	strlcpy(process->bgw_function_name, function,
+			sizeof(process->bgw_function_name));
+	strlcpy(process->bgw_type, type, sizeof(process->bgw_type));
+	snprintf(process->bgw_name, sizeof(process->bgw_name),
+			 REFRESHER_NAME ": %s", detail);
+}
+
+/*
+ * Handle signals from now on: SIGTERM ends the process at once, SIGINT cancels
+ * the view in hand, SIGHUP has the configuration read anew.
+ */
+void
+process_handle_signals(void)
+{
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, settings_handle_reload);
+	pqsignal(SIGINT, attempt_handle_cancel);
+	BackgroundWorkerUnblockSignals();
+}

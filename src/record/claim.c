@@ -1,0 +1,585 @@
+/*-------------------------------------------------------------------------
+ *
+ * claim.c
+ *	  Which process works for which database, and which one is to start.
+ *
+ * The claim of a database is the one arbiter: a worker that finds it taken
+ * leaves at once, however many were started.  A worker gives its claim up
+ * under the same lock under which it says when it is next due and sees that
+ * there is nothing else to do.  So whoever has a request sees a worker that
+ * will serve it, or wakes the launcher.
+ *
+ * Nobody waits for a worker to start: one that was asked for and has not come
+ * after some time may be asked for again.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "utils/timestamp.h"
+
+#include "src/common/elapsed.h"
+#include "src/common/settings.h"
+#include "src/record/claim.h"
+#include "src/record/slots.h"
+
+/* The longest pause before another worker is started, in microseconds */
+#define CLAIM_MAX_PAUSE		(3600 * USECS_PER_SEC)
+
+/* What this worker is told anew, as far as it has followed */
+static uint64 claim_generation;
+
+static void claim_read(const Slot *slot, int64 clock, TimestampTz now,
+					   ClaimFacts *facts);
+static void claim_launcher_detach(int code, Datum arg);
+static void claim_detach(int code, Datum arg);
+static void claim_release(StatusState state, TimestampTz next_due);
+static void claim_count_failure(Slot *slot);
+static int64 claim_clock_of(TimestampTz time);
+
+/*
+ * Be the launcher.  Nobody has watched the configuration meanwhile, and all
+ * that was said to the one before may be lost.
+ */
+void
+claim_launcher_attach(void)
+{
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	slots_shared->launcher_pid = MyProcPid;
+	slots_shared->launcher_latch = MyLatch;
+	slots_shared->places_missing = false;
+	slots_shared->generation++;
+	slots_shared->counts_epoch++;
+	LWLockRelease(slots_shared->lock);
+	before_shmem_exit(claim_launcher_detach, (Datum) 0);
+}
+
+static void
+claim_launcher_detach(int code, Datum arg)
+{
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	slots_shared->launcher_pid = 0;
+	slots_shared->launcher_latch = NULL;
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * The databases that are to be served are these.  What is known of others is
+ * forgotten as soon as no worker has them.
+ */
+void
+claim_roster(const ClaimDatabase *databases, int ndatabases)
+{
+	Slot	   *slot;
+
+	(void) slots_area();
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	for (slot = slots_first(); slot != NULL; slot = slots_next(slot))
+		slot->data.listed = false;
+	for (int i = 0; i < ndatabases; i++)
+	{
+		if (!OidIsValid(databases[i].oid))
+			continue;
+		slot = slots_find(databases[i].oid);
+		if (slot == NULL)
+			slot = slots_add();
+		slot->database = databases[i].oid;
+		slot->connectable = databases[i].connectable;
+		slot->named = databases[i].named;
+		strlcpy(slot->data.database, databases[i].name, NAMEDATALEN);
+		slot->data.listed = true;
+		slot->data.installed = slot->data.installed || databases[i].named;
+	}
+	for (slot = slots_first(); slot != NULL; slot = slots_next(slot))
+	{
+		if (!slot->data.listed && slot->data.pid == 0)
+			slot->used = false;
+		else if (!slot->data.listed && slot->latch != NULL)
+			SetLatch(slot->latch);
+	}
+	LWLockRelease(slots_shared->lock);
+	ConditionVariableBroadcast(&slots_shared->served);
+}
+
+/*
+ * A number that changes whenever databases come, go or get other names.
+ */
+uint64
+claim_roster_version(void)
+{
+	uint64		version;
+
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	version = slots_shared->roster;
+	LWLockRelease(slots_shared->lock);
+	return version;
+}
+
+/*
+ * The configuration was read anew: every database shall look at it.
+ */
+void
+claim_reloaded(bool uncounted)
+{
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	slots_shared->generation++;
+	slots_shared->counts_epoch += uncounted ? 1 : 0;
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * What the launcher needs to know of all databases that are served; returns
+ * how many there are, in *facts, which is allocated.
+ */
+int
+claim_read_all(ClaimFacts **facts)
+{
+	int64		clock = elapsed_clock();
+	TimestampTz now = GetCurrentTimestamp();
+	int			size = 64;
+	int			n = 0;
+
+	*facts = palloc(size * sizeof(ClaimFacts));
+	(void) slots_area();
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	for (Slot *slot = slots_first(); slot != NULL; slot = slots_next(slot))
+	{
+		if (!slot->used)
+			continue;
+		if (n == size)
+		{
+			size *= 2;
+			*facts = repalloc_huge(*facts, size * sizeof(ClaimFacts));
+		}
+		claim_read(slot, clock, now, &(*facts)[n++]);
+	}
+	LWLockRelease(slots_shared->lock);
+	return n;
+}
+
+static void
+claim_read(const Slot *slot, int64 clock, TimestampTz now, ClaimFacts *facts)
+{
+	memset(facts, 0, sizeof(ClaimFacts));
+	facts->slot = slot->self;
+	facts->database = slot->database;
+	strlcpy(facts->name, slot->data.database, NAMEDATALEN);
+	facts->connectable = slot->connectable && slot->data.listed;
+	facts->claimed = slot->data.pid != 0;
+	facts->stays = slot->stays;
+	facts->wanted = slot->generation != slots_shared->generation ||
+		slot->told != slot->heard ||
+		slot->requested > Max(slot->served, slot->refused);
+	facts->starting_for = slot->starting == 0 ? -1 : clock - slot->starting;
+	facts->pause_left = slot->not_before - clock;
+	facts->unreachable = slot->unreachable && !slot->unreachable_reported;
+	if (slot->data.next_due == DT_NOEND)
+		facts->due_in = PG_INT64_MAX;
+	else
+		facts->due_in = Min(slot->due - clock, slot->data.next_due - now);
+}
+
+/*
+ * A worker is going to be started for this database.
+ */
+void
+claim_starting(dsa_pointer pointer)
+{
+	Slot	   *slot = dsa_get_address(slots_area(), pointer);
+
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	slot->starting = elapsed_clock();
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * ... but is not, as there was no place for it.
+ */
+void
+claim_not_started(dsa_pointer pointer)
+{
+	Slot	   *slot = dsa_get_address(slots_area(), pointer);
+
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	slot->starting = 0;
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * ... but has not come in time.
+ */
+void
+claim_lapsed(dsa_pointer pointer)
+{
+	Slot	   *slot = dsa_get_address(slots_area(), pointer);
+
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	if (slot->starting != 0)
+	{
+		slot->starting = 0;
+		claim_count_failure(slot);
+	}
+	LWLockRelease(slots_shared->lock);
+	ConditionVariableBroadcast(&slots_shared->served);
+}
+
+/*
+ * The log says that no worker can connect to this database.
+ */
+void
+claim_reported(dsa_pointer pointer)
+{
+	Slot	   *slot = dsa_get_address(slots_area(), pointer);
+
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	slot->unreachable_reported = true;
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * Whether databases wait since there are as many workers as there may be, so
+ * that those which rest shall leave; and whether for want of a place.
+ */
+void
+claim_waiting(bool others_wait, bool places_missing)
+{
+	bool		began;
+
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	began = others_wait && !slots_shared->others_wait;
+	slots_shared->others_wait = others_wait;
+	slots_shared->places_missing = places_missing;
+	for (Slot *slot = slots_first(); slot != NULL; slot = slots_next(slot))
+	{
+		if (began && slot->latch != NULL && slot->data.state == STATUS_IDLE)
+			SetLatch(slot->latch);
+	}
+	LWLockRelease(slots_shared->lock);
+	if (places_missing)
+		ConditionVariableBroadcast(&slots_shared->served);
+}
+
+/*
+ * Become the worker of a database.  Returns false if there is one already, or
+ * if the database is not to be served any more: then there is nothing to do.
+ */
+bool
+claim_take(Oid database, ClaimStart *start)
+{
+	Slot	   *slot;
+
+	memset(start, 0, sizeof(ClaimStart));
+	(void) slots_area();
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	slot = slots_find(database);
+	if (slot == NULL || !slot->data.listed || slot->data.pid != 0)
+	{
+		LWLockRelease(slots_shared->lock);
+		return false;
+	}
+	slot->data.pid = MyProcPid;
+	slot->data.state = STATUS_IDLE;
+	slot->data.worker_start = GetCurrentTimestamp();
+	slot->latch = MyLatch;
+	slot->starting = 0;
+	slot->connected = false;
+	slot->stays = false;
+
+	start->due = slot->data.next_due == 0 ? DT_NOEND : slot->data.next_due;
+	start->has_come = slot->due <= elapsed_clock();
+	start->announced = slot->announced;
+	start->named = slot->named;
+	start->last_prune = slot->last_prune;
+	slot->data.next_due = 0;
+	claim_generation = slots_shared->generation;
+	LWLockRelease(slots_shared->lock);
+
+	slots_mine = slot;
+	before_shmem_exit(claim_detach, (Datum) 0);
+	return true;
+}
+
+/*
+ * The worker is connected to its database.
+ */
+void
+claim_connected(void)
+{
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	slots_mine->connected = true;
+	slots_mine->unreachable = false;
+	slots_mine->unreachable_reported = false;
+	if (slots_shared->launcher_latch != NULL)
+		SetLatch(slots_shared->launcher_latch);
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * Is the database of this process still to be served?
+ */
+bool
+claim_is_served(void)
+{
+	bool		listed;
+
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	listed = slots_mine->data.listed;
+	LWLockRelease(slots_shared->lock);
+	return listed;
+}
+
+/*
+ * Do other databases wait for a worker to leave?
+ */
+bool
+claim_others_wait(void)
+{
+	bool		others_wait;
+
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	others_wait = slots_shared->others_wait;
+	LWLockRelease(slots_shared->lock);
+	return others_wait;
+}
+
+/*
+ * The worker has read its configuration anew.
+ */
+void
+claim_followed(void)
+{
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	claim_generation = slots_shared->generation;
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * The log says now that this database is served.
+ */
+void
+claim_announced(void)
+{
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	slots_mine->announced = true;
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * Does the worker stay though nothing is due?
+ */
+void
+claim_stay(bool stays)
+{
+	if (slots_mine->stays == stays)
+		return;
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	slots_mine->stays = stays;
+	if (slots_shared->launcher_latch != NULL)
+		SetLatch(slots_shared->launcher_latch);
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * The worker has looked for rows of the history that are too old.
+ */
+void
+claim_pruned(TimestampTz now)
+{
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	slots_mine->last_prune = now;
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * There are fewer helpers than max_workers asks for.  Returns whether that is
+ * new, of this value.
+ */
+bool
+claim_missed_helpers(int max_workers)
+{
+	bool		new;
+
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	new = slots_mine->helpers_missed != max_workers;
+	slots_mine->helpers_missed = max_workers;
+	LWLockRelease(slots_shared->lock);
+	return new;
+}
+
+/*
+ * What the last worker has left: hashes of what it said of views.  Returns how
+ * many, in *notes, which is allocated.
+ */
+int
+claim_read_notes(uint32 **notes)
+{
+	int			nnotes = slots_mine->nnotes;
+
+	*notes = palloc_extended(nnotes * sizeof(uint32) + 1, MCXT_ALLOC_HUGE);
+	if (nnotes > 0)
+		memcpy(*notes, dsa_get_address(slots_area(), slots_mine->notes),
+			   nnotes * sizeof(uint32));
+	return nnotes;
+}
+
+/*
+ * Leave such hashes to the next worker.  Only the worker uses them, so no lock
+ * is needed.  Raises an ERROR if there is no memory.
+ */
+void
+claim_write_notes(const uint32 *notes, int nnotes)
+{
+	if (nnotes > slots_mine->notes_size)
+	{
+		slots_mine->nnotes = 0;
+		if (DsaPointerIsValid(slots_mine->notes))
+			dsa_free(slots_area(), slots_mine->notes);
+		slots_mine->notes = InvalidDsaPointer;
+		slots_mine->notes = dsa_allocate(slots_area(),
+										 nnotes * sizeof(uint32));
+		slots_mine->notes_size = nnotes;
+	}
+	if (nnotes > 0)
+		memcpy(dsa_get_address(slots_area(), slots_mine->notes), notes,
+			   nnotes * sizeof(uint32));
+	slots_mine->nnotes = nnotes;
+}
+
+/*
+ * Give the claim up, with nothing to do until what "leave" says.  Returns false
+ * if there is something to do now: a request, or news that were not heard.
+ */
+bool
+claim_leave(const ClaimLeave *leave)
+{
+	Slot	   *slot = slots_mine;
+
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	if (leave->disabled)
+		slot->refused = slot->requested;
+	if (slot->told != leave->heard ||
+		slot->requested > Max(slot->served, slot->refused))
+	{
+		LWLockRelease(slots_shared->lock);
+		return false;
+	}
+	slot->heard = leave->heard;
+	slot->generation = claim_generation;
+	slot->failures = 0;
+	slot->data.installed = leave->installed || slot->named;
+	slot->due = claim_clock_of(leave->due);
+	claim_release(leave->disabled ? STATUS_DISABLED : STATUS_RESTING,
+				  leave->due);
+	LWLockRelease(slots_shared->lock);
+	ConditionVariableBroadcast(&slots_shared->served);
+	return true;
+}
+
+/*
+ * Give the claim up to another worker, which is to start now.
+ */
+void
+claim_hand_over(void)
+{
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	claim_release(STATUS_RESTING, 0);
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * When the monotonic clock will be at this time of the day.
+ */
+static int64
+claim_clock_of(TimestampTz time)
+{
+	return time == DT_NOEND ? PG_INT64_MAX :
+		elapsed_clock() + (time - GetCurrentTimestamp());
+}
+
+static void
+claim_release(StatusState state, TimestampTz next_due)
+{
+	Slot	   *slot = slots_mine;
+
+	slot->data.pid = 0;
+	slot->data.state = state;
+	slot->data.next_due = next_due;
+	slot->latch = NULL;
+	slot->stays = false;
+	if (!slot->data.listed)
+		slot->used = false;
+	if (slots_shared->launcher_latch != NULL)
+		SetLatch(slots_shared->launcher_latch);
+}
+
+/*
+ * The process ends.  If it still has the claim, it was not meant to.
+ */
+static void
+claim_detach(int code, Datum arg)
+{
+	Slot	   *slot = slots_mine;
+	bool		failed;
+
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	failed = slot->data.pid == MyProcPid;
+	if (failed)
+	{
+		slot->unreachable = !slot->connected;
+		slot->due = 0;
+		slot->announced = false;
+		claim_count_failure(slot);
+		claim_release(STATUS_STOPPED, 0);
+	}
+	LWLockRelease(slots_shared->lock);
+	if (failed)
+		ConditionVariableBroadcast(&slots_shared->served);
+}
+
+/*
+ * A worker has failed: the next one starts after restart_interval, which
+ * doubles with each failure in a row.
+ */
+static void
+claim_count_failure(Slot *slot)
+{
+	int64		pause = refresher_restart_interval * USECS_PER_SEC;
+
+	for (int i = 0; i < slot->failures && pause < CLAIM_MAX_PAUSE; i++)
+		pause *= 2;
+	slot->failures++;
+	slot->ends++;
+	slot->not_before = elapsed_clock() + Min(pause, CLAIM_MAX_PAUSE);
+}
+
+/*
+ * The slot that this worker has claimed, for its helpers.
+ */
+dsa_pointer
+claim_slot(void)
+{
+	return slots_mine->self;
+}
+
+/*
+ * Become a helper of the worker that has this slot.
+ */
+void
+claim_join(dsa_pointer slot)
+{
+	slots_mine = dsa_get_address(slots_area(), slot);
+}
+
+/*
+ * The lock for a queue that the processes of this slot share.
+ */
+LWLock *
+claim_queue_lock(void)
+{
+	return &slots_mine->queue_lock;
+}

@@ -1,0 +1,310 @@
+/*-------------------------------------------------------------------------
+ *
+ * request.c
+ *	  Requests of sessions to run a cycle now.
+ *
+ * A request is a number in the slot of the database.  Whoever waits for its
+ * cycle sleeps on a condition variable that is broadcast when a requested cycle
+ * ends, and when a worker or the launcher does.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "src/common/compat.h"
+#include "src/common/elapsed.h"
+#include "src/common/log.h"
+#include "src/common/settings.h"
+#include "src/record/deadlock.h"
+#include "src/record/request.h"
+#include "src/record/slots.h"
+
+/*
+ * How long it may take that a worker hears that it is enabled, that the
+ * launcher is back when it is time to, or that a process can be started, in
+ * microseconds
+ */
+#define REQUEST_PATIENCE	(10 * USECS_PER_SEC)
+
+/* Where a request stands */
+typedef struct RequestView
+{
+	bool		served;
+	bool		refused;		/* since the worker is disabled */
+	bool		failed;			/* a worker has ended meanwhile */
+	bool		gone;			/* the database is not served any more */
+	bool		orphaned;		/* there is neither worker nor launcher */
+	bool		no_place;		/* there is no place for a worker */
+	StatusCounts counts;
+	int64		duration;
+} RequestView;
+
+static Slot *request_find(void);
+static uint64 request_make(Slot *slot, uint64 *ends);
+static void request_wait(Slot *slot, uint64 request, uint64 ends,
+						 StatusCounts *counts, int64 *duration);
+static void request_look(const Slot *slot, uint64 request, uint64 ends,
+						 RequestView *view);
+static void request_give_up(const RequestView *view, bool impatient);
+static void request_refuse_deadlock(void);
+static void request_raise_disabled(void);
+static void request_raise_not_running(const char *detail, const char *hint);
+
+/*
+ * Have a cycle over all views of this database run now; with "wait", return
+ * what came of it when it ends.
+ *
+ * Raises an ERROR if nothing will run it, at the start or while we wait.  Can be
+ * cancelled.
+ */
+void
+request_run(bool wait, StatusCounts *counts, int64 *duration)
+{
+	Slot	   *slot;
+	uint64		request;
+	uint64		ends;
+
+	if (wait && slots_mine != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a cycle cannot be waited for by a view that is refreshed in one")));
+	if (RecoveryInProgress())
+		request_raise_not_running("Nothing is refreshed during recovery.",
+								  "Call it on the primary; a standby has a worker once it is promoted.");
+	if (!slots_shared->registered)
+		request_raise_not_running("When the server started, no background worker was left for it.",
+								  "Increase the configuration parameter \"max_worker_processes\", and restart the server.");
+	slot = request_find();
+	if (!refresher_enabled)
+		request_raise_disabled();
+	request = request_make(slot, &ends);
+	if (wait)
+		request_wait(slot, request, ends, counts, duration);
+}
+
+/*
+ * The slot of this database.  One that was just created, or listed, may not
+ * have any yet.
+ */
+static Slot *
+request_find(void)
+{
+	const char *name = get_database_name(MyDatabaseId);
+	bool		listed = settings_database_is_listed(name);
+	Slot	   *slot;
+	instr_time	begin;
+
+	INSTR_TIME_SET_CURRENT(begin);
+	(void) slots_area();
+	for (;;)
+	{
+		LWLockAcquire(slots_shared->lock, LW_SHARED);
+		slot = slots_find(MyDatabaseId);
+		if (slot != NULL && !slot->data.listed)
+			slot = NULL;
+		LWLockRelease(slots_shared->lock);
+		if (slot != NULL || !listed ||
+			elapsed_since(begin) > REQUEST_PATIENCE)
+			break;
+		(void) ConditionVariableTimedSleep(&slots_shared->served, 100,
+										   compat_wait_event());
+	}
+	ConditionVariableCancelSleep();
+	if (slot == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no worker refreshes the views of database \"%s\"",
+						log_valid(name)),
+				 errhint("Add the database to \"" REFRESHER_NAME ".databases\" and reload the configuration.")));
+	return slot;
+}
+
+/*
+ * Make a request, and wake whoever is to serve it.  Returns its number.
+ */
+static uint64
+request_make(Slot *slot, uint64 *ends)
+{
+	uint64		request;
+
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	request = ++slot->requested;
+	*ends = slot->ends;
+	if (slot->latch != NULL)
+		SetLatch(slot->latch);
+	else if (slots_shared->launcher_latch != NULL)
+		SetLatch(slots_shared->launcher_latch);
+	LWLockRelease(slots_shared->lock);
+	return request;
+}
+
+static void
+request_wait(Slot *slot, uint64 request, uint64 ends, StatusCounts *counts,
+			 int64 *duration)
+{
+	RequestView view;
+	instr_time	begin;
+	instr_time	last_orphaned;
+
+	INSTR_TIME_SET_CURRENT(begin);
+	last_orphaned = begin;
+	for (;;)
+	{
+		int64		patience = REQUEST_PATIENCE;
+		bool		troubled;
+
+		request_look(slot, request, ends, &view);
+		if (view.served)
+			break;
+		troubled = view.orphaned || view.no_place || view.refused;
+		if (!troubled)
+			INSTR_TIME_SET_CURRENT(last_orphaned);
+		if (view.orphaned)
+			patience += refresher_restart_interval * USECS_PER_SEC;
+		request_give_up(&view, elapsed_since(last_orphaned) > patience);
+
+		/* The worker may not have heard yet that it is enabled. */
+		if (view.refused)
+			request = request_make(slot, &ends);
+		if (ConditionVariableTimedSleep(&slots_shared->served,
+										troubled ? 1000 : DeadlockTimeout,
+										compat_wait_event()))
+			request_refuse_deadlock();
+	}
+	ConditionVariableCancelSleep();
+	*counts = view.counts;
+	*duration = view.duration;
+}
+
+static void
+request_look(const Slot *slot, uint64 request, uint64 ends, RequestView *view)
+{
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	view->gone = slot->database != MyDatabaseId || !slot->used ||
+		!slot->data.listed;
+	view->served = !view->gone && slot->served >= request;
+	view->refused = slot->refused >= request;
+	view->failed = slot->ends != ends;
+	view->orphaned = slot->data.pid == 0 && slots_shared->launcher_pid == 0;
+	view->no_place = slot->data.pid == 0 && slots_shared->places_missing;
+	view->counts = slot->served_counts;
+	view->duration = slot->served_duration;
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * Raise an ERROR if the request will not be served; some may be before that is
+ * sure.
+ */
+static void
+request_give_up(const RequestView *view, bool impatient)
+{
+	if (view->gone)
+		request_raise_not_running("The database is not to be served any more.",
+								  "See \"" REFRESHER_NAME ".databases\".");
+	if (view->refused && (impatient || !refresher_enabled))
+		request_raise_disabled();
+	if (view->failed)
+		request_raise_not_running("It has ended.",
+								  "The server log says why; it is started again after \"" REFRESHER_NAME ".restart_interval\".");
+	if (view->orphaned && impatient)
+		request_raise_not_running("The process that starts it is not running either.",
+								  "The server log says why.");
+	if (view->no_place && impatient)
+		request_raise_not_running("No background worker is left for it.",
+								  "Increase the configuration parameter \"max_worker_processes\", and restart the server.");
+}
+
+/*
+ * Raise an ERROR if a refresh of the cycle that we wait for waits for us.  The
+ * server's deadlock detector cannot know, since we wait for no lock; so this is
+ * asked as often as that would look.
+ */
+static void
+request_refuse_deadlock(void)
+{
+	int			pids[STATUS_MAX_RUNNING];
+	int			npids = 0;
+
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	for (int i = 0; i < slots_shared->nrunning; i++)
+	{
+		const StatusRunning *running = &slots_shared->running[i];
+
+		if (running->pid != 0 && running->database == MyDatabaseId &&
+			npids < STATUS_MAX_RUNNING)
+			pids[npids++] = running->pid;
+	}
+	LWLockRelease(slots_shared->lock);
+	deadlock_check(pids, npids);
+}
+
+static void
+request_raise_disabled(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the worker of database \"%s\" is disabled",
+					log_valid(get_database_name(MyDatabaseId))),
+			 errhint("Set \"" REFRESHER_NAME ".enabled\" to \"on\" and reload the configuration.")));
+}
+
+static void
+request_raise_not_running(const char *detail, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the worker of database \"%s\" is not running",
+					log_valid(get_database_name(MyDatabaseId))),
+			 errdetail_internal("%s", detail),
+			 errhint("%s", hint)));
+}
+
+/*
+ * The last request that no cycle has served yet; 0 if there is none.
+ */
+uint64
+request_wanted(void)
+{
+	uint64		wanted = 0;
+
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	if (slots_mine->requested > Max(slots_mine->served, slots_mine->refused))
+		wanted = slots_mine->requested;
+	LWLockRelease(slots_shared->lock);
+	return wanted;
+}
+
+/*
+ * The last cycle was one over all views that started after this request.
+ */
+void
+request_done(uint64 request)
+{
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	slots_mine->served = request;
+	slots_mine->served_counts = slots_mine->data.cycle;
+	slots_mine->served_duration = slots_mine->data.cycle_duration;
+	LWLockRelease(slots_shared->lock);
+	ConditionVariableBroadcast(&slots_shared->served);
+}
+
+/*
+ * The worker is disabled: no request is served.
+ */
+void
+request_refuse(void)
+{
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	slots_mine->refused = slots_mine->requested;
+	LWLockRelease(slots_shared->lock);
+	ConditionVariableBroadcast(&slots_shared->served);
+}

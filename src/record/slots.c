@@ -1,0 +1,211 @@
+/*-------------------------------------------------------------------------
+ *
+ * slots.c
+ *	  Shared memory: a slot for each database that is served.
+ *
+ * Any number of databases has room: the slots are in an area of dynamic shared
+ * memory, whose first part is in the server's main shared memory.
+ *
+ * One LWLock (the first of our tranche) protects everything: whoever writes
+ * holds it exclusively, whoever reads copies what it needs.  It is held for no
+ * longer than that takes, and never while anything else is done.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "src/common/settings.h"
+#include "src/record/slots.h"
+
+/* Room for some slots, in the server's main shared memory */
+#define SLOTS_AREA_SIZE		(256 * 1024)
+
+SlotsShared *slots_shared = NULL;
+Slot	   *slots_mine = NULL;
+
+static const bool *slots_registered;
+static dsa_area *slots_attached = NULL;
+
+static shmem_request_hook_type slots_prev_shmem_request;
+static shmem_startup_hook_type slots_prev_shmem_startup;
+
+static void slots_shmem_request(void);
+static void slots_shmem_startup(void);
+static Size slots_fixed_size(void);
+static Size slots_shmem_size(void);
+static void *slots_place(void);
+
+/*
+ * Ask for shared memory; in the postmaster, while libraries are preloaded.
+ * *registered must tell by the time that all libraries are loaded whether there
+ * is a launcher.
+ */
+void
+slots_init(const bool *registered)
+{
+	slots_registered = registered;
+	slots_prev_shmem_request = shmem_request_hook;
+	shmem_request_hook = slots_shmem_request;
+	slots_prev_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = slots_shmem_startup;
+}
+
+static void
+slots_shmem_request(void)
+{
+	if (slots_prev_shmem_request)
+		slots_prev_shmem_request();
+	RequestAddinShmemSpace(slots_shmem_size());
+	RequestNamedLWLockTranche(REFRESHER_NAME, 1);
+}
+
+static void
+slots_shmem_startup(void)
+{
+	bool		found;
+
+	if (slots_prev_shmem_startup)
+		slots_prev_shmem_startup();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	slots_shared = ShmemInitStruct(REFRESHER_NAME, slots_shmem_size(),
+								   &found);
+	if (!found)
+	{
+		dsa_area   *area;
+
+		memset(slots_shared, 0, slots_fixed_size());
+		slots_shared->lock = &GetNamedLWLockTranche(REFRESHER_NAME)->lock;
+		ConditionVariableInit(&slots_shared->served);
+		slots_shared->registered = *slots_registered;
+		slots_shared->generation = 1;
+		slots_shared->nrunning = max_worker_processes;
+
+		/* No epoch of before a crash is meant. */
+		slots_shared->counts_epoch = GetCurrentTimestamp();
+
+		/* The area lives as long as the server, nobody's mapping does. */
+		area = dsa_create_in_place(slots_place(), SLOTS_AREA_SIZE,
+								   slots_shared->lock->tranche, NULL);
+		dsa_pin(area);
+		dsa_detach(area);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+static Size
+slots_fixed_size(void)
+{
+	return MAXALIGN(add_size(offsetof(SlotsShared, running),
+							 mul_size(max_worker_processes,
+									  sizeof(StatusRunning))));
+}
+
+static Size
+slots_shmem_size(void)
+{
+	return add_size(slots_fixed_size(), SLOTS_AREA_SIZE);
+}
+
+static void *
+slots_place(void)
+{
+	return (char *) slots_shared + slots_fixed_size();
+}
+
+/*
+ * The area, attached to on first use.
+ */
+dsa_area *
+slots_area(void)
+{
+	if (slots_attached == NULL)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+
+		slots_attached = dsa_attach_in_place(slots_place(), NULL);
+		dsa_pin_mapping(slots_attached);
+		MemoryContextSwitchTo(caller);
+	}
+	return slots_attached;
+}
+
+/*
+ * The slots one after another, used or not; NULL at the end.  The lock must be
+ * held.
+ */
+Slot *
+slots_first(void)
+{
+	return dsa_get_address(slots_area(), slots_shared->first);
+}
+
+Slot *
+slots_next(const Slot *slot)
+{
+	return dsa_get_address(slots_area(), slot->next);
+}
+
+/*
+ * The slot of a database, or NULL.  The lock must be held.
+ */
+Slot *
+slots_find(Oid database)
+{
+	for (Slot *slot = slots_first(); slot != NULL; slot = slots_next(slot))
+	{
+		if (slot->used && slot->database == database)
+			return slot;
+	}
+	return NULL;
+}
+
+/*
+ * A slot that is used no more, or a new one at the end.  The lock must be held
+ * exclusively.  Raises an ERROR if there is no memory.
+ */
+Slot *
+slots_add(void)
+{
+	Slot	   *last = NULL;
+	Slot	   *slot;
+	dsa_pointer self;
+	dsa_pointer next = InvalidDsaPointer;
+
+	for (slot = slots_first(); slot != NULL; slot = slots_next(slot))
+	{
+		if (!slot->used && slot->data.pid == 0)
+			break;
+		last = slot;
+	}
+	if (slot != NULL)
+	{
+		self = slot->self;
+		next = slot->next;
+		if (DsaPointerIsValid(slot->notes))
+			dsa_free(slots_area(), slot->notes);
+	}
+	else
+	{
+		self = dsa_allocate(slots_area(), sizeof(Slot));
+		slot = dsa_get_address(slots_area(), self);
+		if (last != NULL)
+			last->next = self;
+		else
+			slots_shared->first = self;
+	}
+	memset(slot, 0, sizeof(Slot));
+	slot->self = self;
+	slot->next = next;
+	slot->used = true;
+	LWLockInitialize(&slot->queue_lock, slots_shared->lock->tranche);
+	return slot;
+}

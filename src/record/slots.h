@@ -1,0 +1,122 @@
+/*-------------------------------------------------------------------------
+ *
+ * slots.h
+ *	  Shared memory: a slot for each database that is served.
+ *
+ * This header is for the rooms of this floor.  Others see of a slot what
+ * claim.h, request.h, status.h and told.h have.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SLOTS_H
+#define SLOTS_H
+
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "utils/dsa.h"
+
+#include "src/record/status.h"
+
+/*
+ * A database.  Slots are never freed, only used again, so that a pointer to
+ * one stays valid; what it belongs to may change whenever its lock is not held.
+ */
+typedef struct Slot
+{
+	dsa_pointer self;
+	dsa_pointer next;			/* of all slots, in no order */
+
+	/* The database, as the launcher has found it */
+	bool		used;
+	Oid			database;
+	bool		connectable;
+	bool		named;			/* by the parameter, not as one of all */
+
+	/* Its worker */
+	Latch	   *latch;			/* NULL: there is none */
+	bool		connected;		/* it could connect */
+	bool		stays;			/* it does not leave: nothing else knows when
+								 * views are due */
+	int64		starting;		/* monotonic: when it was asked for; 0: it was
+								 * not */
+	int64		not_before;		/* monotonic: no other one is started before */
+	int			failures;		/* of workers in a row */
+	bool		unreachable;	/* the last one could not connect */
+	bool		unreachable_reported;
+	uint64		ends;			/* of workers that failed */
+	bool		announced;		/* the log says that it is served */
+
+	/* What is to be done */
+	int64		due;			/* monotonic: when next_due comes */
+	uint64		generation;		/* of what all workers are told, as far as
+								 * this one has followed */
+	uint64		told;			/* how often sessions had news for it */
+	uint64		heard;			/* ... as far as a worker has heard */
+
+	/*
+	 * Requests are numbered from 1.  A cycle over all views serves each that
+	 * was made before it started.
+	 */
+	uint64		requested;		/* the last request made */
+	uint64		served;			/* the last one whose cycle ended */
+	uint64		refused;		/* the last one that came while disabled */
+	StatusCounts served_counts; /* of that cycle */
+	int64		served_duration;
+
+	/* What a worker leaves to the next one */
+	TimestampTz last_prune;
+	int			helpers_missed; /* max_workers, when there were too few */
+	dsa_pointer notes;			/* hashes of what was last said of views */
+	int			nnotes;
+	int			notes_size;
+
+	LWLock		queue_lock;		/* for the queue that its processes share */
+	StatusData	data;
+} Slot;
+
+/* Names of prepared transactions, and of how many there are news to tell */
+#define SLOTS_GID_SIZE		200
+#define SLOTS_MAX_PREPARED	16
+
+/* A prepared transaction, and what is to be told when it commits */
+typedef struct SlotsPrepared
+{
+	int			news;			/* of ToldNews; 0: this place is free */
+	char		gid[SLOTS_GID_SIZE];
+} SlotsPrepared;
+
+/* What all databases share */
+typedef struct SlotsShared
+{
+	LWLock	   *lock;			/* for all of this, and for the slots */
+	ConditionVariable served;	/* a cycle that was requested has ended, or a
+								 * worker has */
+	bool		registered;		/* the postmaster has a launcher */
+	int			launcher_pid;	/* 0: there is none */
+	Latch	   *launcher_latch;
+	bool		places_missing; /* there is no slot for a worker */
+	bool		others_wait;	/* for a worker, as there are too many */
+	uint64		roster;			/* how often databases were changed */
+	uint64		generation;		/* how often all workers were told something */
+	uint64		counts_epoch;	/* changes of tables were counted since */
+	SlotsPrepared prepared[SLOTS_MAX_PREPARED];
+	bool		prepared_lost;	/* there was no place for one */
+	dsa_pointer first;			/* slot */
+	int			nrunning;
+	StatusRunning running[FLEXIBLE_ARRAY_MEMBER];
+} SlotsShared;
+
+extern SlotsShared *slots_shared;
+extern Slot *slots_mine;		/* of the worker or helper; else NULL */
+
+extern void slots_init(const bool *registered);
+extern Slot *slots_first(void);
+extern Slot *slots_next(const Slot *slot);
+extern Slot *slots_find(Oid database);
+extern Slot *slots_add(void);
+extern dsa_area *slots_area(void);
+
+#endif							/* SLOTS_H */

@@ -1,0 +1,176 @@
+/*-------------------------------------------------------------------------
+ *
+ * told.c
+ *	  What sessions have changed, told to workers and launcher at commit.
+ *
+ * So that nothing has to look at the catalogs again and again.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+
+#include "src/record/slots.h"
+#include "src/record/told.h"
+
+/* What is to be told at the end of this transaction, and of which database */
+static int	told_news = 0;
+static Slot *told_slot = NULL;
+
+/* If the transaction is prepared, under which name */
+static char told_gid[SLOTS_GID_SIZE];
+
+static void told_register(void);
+static void told_end_transaction(XactEvent event, void *arg);
+static void told_keep(void);
+static void told_deliver(void);
+
+/*
+ * If this transaction commits, tell of these news.
+ *
+ * The slot is found now, for at the end of the transaction nothing may fail.
+ * If it belongs to another database by then, that one is looked at in vain.
+ */
+void
+told_at_commit(int news)
+{
+	if (slots_shared == NULL)
+		return;
+	told_register();
+	(void) slots_area();
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	told_slot = slots_find(MyDatabaseId);
+	LWLockRelease(slots_shared->lock);
+	told_news |= news;
+}
+
+/*
+ * This transaction is going to be prepared under this name.
+ */
+void
+told_preparing(const char *gid)
+{
+	strlcpy(told_gid, gid, SLOTS_GID_SIZE);
+}
+
+/*
+ * A prepared transaction of this database has ended.
+ */
+void
+told_finished(const char *gid, bool committed)
+{
+	int			news = 0;
+
+	if (slots_shared == NULL)
+		return;
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < SLOTS_MAX_PREPARED; i++)
+	{
+		SlotsPrepared *prepared = &slots_shared->prepared[i];
+
+		if (prepared->news != 0 && strcmp(prepared->gid, gid) == 0)
+		{
+			news = prepared->news;
+			prepared->news = 0;
+		}
+	}
+	if (slots_shared->prepared_lost)
+		news = TOLD_EXTENSION | TOLD_SETTINGS | TOLD_DATABASES;
+	LWLockRelease(slots_shared->lock);
+	if (committed && news != 0)
+		told_at_commit(news);
+}
+
+static void
+told_register(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(told_end_transaction, NULL);
+	registered = true;
+}
+
+static void
+told_end_transaction(XactEvent event, void *arg)
+{
+	if (told_news != 0 && event == XACT_EVENT_COMMIT)
+		told_deliver();
+	else if (told_news != 0 && event == XACT_EVENT_PREPARE)
+		told_keep();
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+		event == XACT_EVENT_PREPARE)
+		told_news = 0;
+}
+
+/*
+ * Keep the news for the session that will commit the prepared transaction.
+ */
+static void
+told_keep(void)
+{
+	SlotsPrepared *place = NULL;
+
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < SLOTS_MAX_PREPARED && place == NULL; i++)
+	{
+		if (slots_shared->prepared[i].news == 0)
+			place = &slots_shared->prepared[i];
+	}
+	if (place != NULL)
+	{
+		place->news = told_news;
+		strlcpy(place->gid, told_gid, SLOTS_GID_SIZE);
+	}
+	else
+		slots_shared->prepared_lost = true;
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * Without a slot the launcher has not found the database yet, or it is not to
+ * be served.  Raises no ERROR.
+ */
+static void
+told_deliver(void)
+{
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	if (told_news & (TOLD_VIEWS | TOLD_EXTENSION) && told_slot != NULL)
+	{
+		told_slot->told++;
+		if (told_slot->latch != NULL)
+			SetLatch(told_slot->latch);
+	}
+	if (told_news & TOLD_EXTENSION && told_slot == NULL)
+		slots_shared->generation++;
+	if (told_news & TOLD_DATABASES)
+		slots_shared->roster++;
+	if (told_news & TOLD_SETTINGS)
+	{
+		/* Changes of tables may be counted from now on, or not any more. */
+		slots_shared->counts_epoch++;
+		slots_shared->generation++;
+	}
+	if (slots_shared->launcher_latch != NULL)
+		SetLatch(slots_shared->launcher_latch);
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * A number that changes whenever there are news for the database of this
+ * process.
+ */
+uint64
+told_heard(void)
+{
+	uint64		told;
+
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	told = slots_mine->told;
+	LWLockRelease(slots_shared->lock);
+	return told;
+}

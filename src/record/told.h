@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * told.h
+ *	  What sessions have changed, told to workers and launcher at commit.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TOLD_H
+#define TOLD_H
+
+/* What a transaction has changed */
+typedef enum ToldNews
+{
+	TOLD_VIEWS = 1,				/* views of this database were refreshed */
+	TOLD_EXTENSION = 2,			/* the extension is there, or gone */
+	TOLD_SETTINGS = 4,			/* of databases or roles */
+	TOLD_DATABASES = 8			/* there are others, or of other names */
+} ToldNews;
+
+extern void told_at_commit(int news);
+extern void told_preparing(const char *gid);
+extern void told_finished(const char *gid, bool committed);
+extern uint64 told_heard(void);
+
+#endif							/* TOLD_H */

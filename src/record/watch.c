@@ -1,0 +1,112 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch.c
+ *	  Utility commands that concern the launcher and the workers.
+ *
+ * Databases that come, go or change, settings of databases and roles, and the
+ * extension itself: whoever changes these tells of it when that is committed.
+ * A transaction that is prepared is committed by another session, which then
+ * tells.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "nodes/parsenodes.h"
+#include "tcop/utility.h"
+
+#include "src/common/settings.h"
+#include "src/record/told.h"
+#include "src/record/watch.h"
+
+static ProcessUtility_hook_type watch_previous = NULL;
+
+static void watch_utility(PlannedStmt *pstmt, const char *queryString,
+						  bool readOnlyTree, ProcessUtilityContext context,
+						  ParamListInfo params, QueryEnvironment *queryEnv,
+						  DestReceiver *dest, QueryCompletion *qc);
+static int	watch_news(const Node *statement);
+
+/*
+ * Watch utility commands; in the postmaster, when the library is loaded.
+ */
+void
+watch_install(void)
+{
+	watch_previous = ProcessUtility_hook;
+	ProcessUtility_hook = watch_utility;
+}
+
+static void
+watch_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+			  ProcessUtilityContext context, ParamListInfo params,
+			  QueryEnvironment *queryEnv, DestReceiver *dest,
+			  QueryCompletion *qc)
+{
+	const Node *statement = pstmt->utilityStmt;
+	int			news = watch_news(statement);
+	TransactionStmtKind kind = TRANS_STMT_BEGIN;
+	const char *gid = NULL;
+
+	if (IsA(statement, TransactionStmt))
+	{
+		kind = ((const TransactionStmt *) statement)->kind;
+		gid = ((const TransactionStmt *) statement)->gid;
+	}
+	if (kind == TRANS_STMT_PREPARE)
+		told_preparing(gid);
+	else if (kind == TRANS_STMT_COMMIT_PREPARED ||
+			 kind == TRANS_STMT_ROLLBACK_PREPARED)
+		gid = pstrdup(gid);
+
+	if (watch_previous != NULL)
+		watch_previous(pstmt, queryString, readOnlyTree, context, params,
+					   queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+	if (news != 0)
+		told_at_commit(news);
+	if (kind == TRANS_STMT_COMMIT_PREPARED ||
+		kind == TRANS_STMT_ROLLBACK_PREPARED)
+		told_finished(gid, kind == TRANS_STMT_COMMIT_PREPARED);
+}
+
+/*
+ * What a statement changes that is to be told; 0: nothing.
+ *
+ * The statement itself may be gone when it has been executed, so what is to be
+ * known of it must be known before.
+ */
+static int
+watch_news(const Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_CreateExtensionStmt:
+			return strcmp(((const CreateExtensionStmt *) statement)->extname,
+						  REFRESHER_NAME) == 0 ? TOLD_EXTENSION : 0;
+		case T_AlterExtensionStmt:
+			return strcmp(((const AlterExtensionStmt *) statement)->extname,
+						  REFRESHER_NAME) == 0 ? TOLD_EXTENSION : 0;
+		case T_DropStmt:
+			return ((const DropStmt *) statement)->removeType ==
+				OBJECT_EXTENSION ? TOLD_EXTENSION : 0;
+		case T_DropOwnedStmt:
+			return TOLD_EXTENSION;
+		case T_AlterDatabaseSetStmt:
+		case T_AlterRoleSetStmt:
+			return TOLD_SETTINGS;
+		case T_CreatedbStmt:
+		case T_DropdbStmt:
+		case T_AlterDatabaseStmt:
+			return TOLD_DATABASES;
+		case T_RenameStmt:
+			return ((const RenameStmt *) statement)->renameType ==
+				OBJECT_DATABASE ? TOLD_DATABASES : 0;
+		default:
+			return 0;
+	}
+}

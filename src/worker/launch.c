@@ -1,0 +1,89 @@
+/*-------------------------------------------------------------------------
+ *
+ * launch.c
+ *	  For which databases workers are to start: a pure function of facts.
+ *
+ * Nothing here looks at the clock, at shared memory, or at a parameter, so that
+ * a table can test it (t/unit).
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "src/worker/launch.h"
+
+static int	launch_compare(const void *a, const void *b, void *arg);
+
+/*
+ * In how many microseconds a worker is to start for this database; 0: it is to
+ * start now, or was to in the past; LAUNCH_NEVER: not before there are news.
+ *
+ * What is wanted waits for the pause after a failure as well, or a request
+ * would have a worker that cannot start tried again and again.
+ */
+int64
+launch_wait(const ClaimFacts *facts)
+{
+	int64		wait = facts->wanted ? 0 : facts->due_in;
+
+	if (facts->claimed || !facts->connectable)
+		return LAUNCH_NEVER;
+	if (facts->starting_for >= 0)
+		return Max(LAUNCH_PATIENCE - facts->starting_for, 1);
+	return Max(Max(wait, facts->pause_left), 0);
+}
+
+/*
+ * Start what is due, the longest due first, as far as there may be so many
+ * workers.  Those that stay do not count: they would keep all others out.
+ *
+ * decision->order must have room for n numbers.
+ */
+void
+launch_decide(const ClaimFacts *facts, int n, int limit,
+			  LaunchDecision *decision)
+{
+	int			ndue = 0;
+	int			active = 0;
+
+	decision->pause = LAUNCH_NEVER;
+	decision->starting = false;
+	for (int i = 0; i < n; i++)
+	{
+		int64		wait = launch_wait(&facts[i]);
+
+		bool		starting = !facts[i].claimed &&
+			facts[i].starting_for >= 0;
+
+		if (starting || (facts[i].claimed && !facts[i].stays))
+			active++;
+		decision->starting = decision->starting || starting;
+		if (wait == 0)
+			decision->order[ndue++] = i;
+		else
+			decision->pause = Min(decision->pause, wait);
+	}
+	qsort_arg(decision->order, ndue, sizeof(int), launch_compare,
+			  unconstify(ClaimFacts *, facts));
+	decision->nstarts = Min(ndue, Max(limit - active, 0));
+	decision->nwaiting = ndue - decision->nstarts;
+}
+
+/*
+ * Those that are due for longest come first, then those that are only wanted.
+ */
+static int
+launch_compare(const void *a, const void *b, void *arg)
+{
+	const ClaimFacts *facts = arg;
+	const ClaimFacts *one = &facts[*(const int *) a];
+	const ClaimFacts *other = &facts[*(const int *) b];
+
+	if (one->due_in != other->due_in)
+		return one->due_in < other->due_in ? -1 : 1;
+	return one < other ? -1 : 1;
+}
