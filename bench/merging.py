@@ -165,38 +165,39 @@ async def tell_growth(connection, rows):
         await make(connection,
                    "SELECT id, grp, word, amount, changed_at FROM source",
                    ("UNIQUE INDEX ON {} (id)", "INDEX ON {} (grp)"), fillfactor)
-        used = {}
-        for way in ("concurrently", "merge"):
-            server.say(f"ten times 30 % changed, fillfactor {fillfactor}, {way}")
-            await merge_for(connection, way)
-            wal = 0
-            await connection.execute("SELECT pg_stat_reset()")
-            await connection.execute("SELECT pg_stat_statements_reset()")
-            for _ in range(10):
-                await connection.execute(
-                    "UPDATE source SET word = md5(random()::text)"
-                    " WHERE random() < 0.3")
-                await connection.execute("VACUUM source")
+        ways = ("concurrently", "merge")
+        wal = dict.fromkeys(ways, 0)
+        await connection.execute("SELECT pg_stat_reset()")
+        await connection.execute("SELECT pg_stat_statements_reset()")
+        for turn in range(10):
+            server.say(f"30 % changed, fillfactor {fillfactor}, {turn + 1}")
+            await connection.execute(
+                "UPDATE source SET word = md5(random()::text)"
+                " WHERE random() < 0.3")
+            await connection.execute("VACUUM source")
+            for way in ways:
+                await merge_for(connection, way)
                 before = await connection.fetchval("SELECT pg_current_wal_lsn()")
                 await refresh(connection, way)
-                wal += await connection.fetchval(
+                wal[way] += await connection.fetchval(
                     "SELECT pg_current_wal_lsn() - $1::pg_lsn", before)
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        for way in ways:
             size = await connection.fetchval(
                 f"SELECT pg_total_relation_size('by_{way}')")
             entries = await connection.fetchval(
                 "SELECT count(*) FROM pg_stat_statements"
                 f" WHERE query LIKE '%by_{way}%' OR query LIKE '%newdata%'")
-            await connection.execute("SELECT pg_stat_force_next_flush()")
             hot = await connection.fetchrow(
                 "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables"
                 f" WHERE relname = 'by_{way}'")
             share = (hot["n_tup_hot_upd"] / hot["n_tup_upd"]
                      if hot["n_tup_upd"] else 0)
-            used[way] = (size, wal)
             table.append((f"{way}, fillfactor {fillfactor}",
-                          f"{size / 2 ** 20:.0f}", f"{float(wal) / 2 ** 20:.0f}",
+                          f"{size / 2 ** 20:.0f}",
+                          f"{float(wal[way]) / 2 ** 20:.0f}",
                           f"{100 * share:.1f}", str(entries)))
-            ratios[fillfactor, way] = (size, float(wal), share)
+            ratios[fillfactor, way] = (size, float(wal[way]), share)
     report.paragraph(f"""
         Ten refreshes of {rows:,} rows, with 30 % changed before each and no
         VACUUM of the view in between: its size with indexes, the write-ahead

@@ -134,7 +134,8 @@ claim_reloaded(bool uncounted)
 
 /*
  * What the launcher needs to know of all databases that are served; returns
- * how many there are, in *facts, which is allocated.
+ * how many there are, in *facts, which is allocated.  Wakes up the workers if
+ * there are news for all.
  */
 int
 claim_read_all(ClaimFacts **facts)
@@ -143,14 +144,18 @@ claim_read_all(ClaimFacts **facts)
 	TimestampTz now = GetCurrentTimestamp();
 	int			size = 64;
 	int			n = 0;
+	bool		spread;
 
 	*facts = palloc(size * sizeof(ClaimFacts));
 	(void) slots_area();
-	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	spread = slots_shared->told_all_spread != slots_shared->told_all;
 	for (Slot *slot = slots_first(); slot != NULL; slot = slots_next(slot))
 	{
 		if (!slot->used)
 			continue;
+		if (slot->latch != NULL && spread)
+			SetLatch(slot->latch);
 		if (n == size)
 		{
 			size *= 2;
@@ -158,6 +163,7 @@ claim_read_all(ClaimFacts **facts)
 		}
 		claim_read(slot, clock, now, &(*facts)[n++]);
 	}
+	slots_shared->told_all_spread = slots_shared->told_all;
 	LWLockRelease(slots_shared->lock);
 	return n;
 }
@@ -173,7 +179,7 @@ claim_read(const Slot *slot, int64 clock, TimestampTz now, ClaimFacts *facts)
 	facts->claimed = slot->data.pid != 0;
 	facts->stays = slot->stays;
 	facts->wanted = slot->generation != slots_shared->generation ||
-		slot->told != slot->heard ||
+		slots_news(slot) != slot->heard ||
 		slot->requested > Max(slot->served, slot->refused);
 	facts->starting_for = slot->starting == 0 ? -1 : clock - slot->starting;
 	facts->pause_left = slot->not_before - clock;
@@ -460,10 +466,11 @@ claim_leave(const ClaimLeave *leave)
 	Slot	   *slot = slots_mine;
 
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
-	if (leave->disabled)
+	if (leave->disabled || (!leave->installed && !slot->named))
 		slot->refused = slot->requested;
-	if (slot->told != leave->heard ||
-		slot->requested > Max(slot->served, slot->refused))
+	if (slot->data.listed &&
+		(slots_news(slot) != leave->heard ||
+		 slot->requested > Max(slot->served, slot->refused)))
 	{
 		LWLockRelease(slots_shared->lock);
 		return false;

@@ -169,6 +169,16 @@ slots_find(Oid database)
 }
 
 /*
+ * A number that changes whenever there are news for a database.  The lock must
+ * be held.
+ */
+uint64
+slots_news(const Slot *slot)
+{
+	return slot->told + slots_shared->told_all;
+}
+
+/*
  * A slot that is used no more, or a new one at the end.  The lock must be held
  * exclusively.  Raises an ERROR if there is no memory.
  */

@@ -51,10 +51,11 @@ typedef struct Slot
 
 	/* What is to be done */
 	int64		due;			/* monotonic: when next_due comes */
-	uint64		generation;		/* of what all workers are told, as far as
-								 * this one has followed */
+	uint64		generation;		/* of the configuration that a worker has
+								 * followed */
 	uint64		told;			/* how often sessions had news for it */
-	uint64		heard;			/* ... as far as a worker has heard */
+	uint64		heard;			/* ... with those for all, as far as a worker
+								 * has heard */
 
 	/*
 	 * Requests are numbered from 1.  A cycle over all views serves each that
@@ -100,7 +101,9 @@ typedef struct SlotsShared
 	bool		places_missing; /* there is no slot for a worker */
 	bool		others_wait;	/* for a worker, as there are too many */
 	uint64		roster;			/* how often databases were changed */
-	uint64		generation;		/* how often all workers were told something */
+	uint64		generation;		/* of the configuration */
+	uint64		told_all;		/* how often sessions had news for all */
+	uint64		told_all_spread;	/* ... as far as workers were woken up */
 	uint64		counts_epoch;	/* changes of tables were counted since */
 	SlotsPrepared prepared[SLOTS_MAX_PREPARED];
 	bool		prepared_lost;	/* there was no place for one */
@@ -117,6 +120,7 @@ extern Slot *slots_first(void);
 extern Slot *slots_next(const Slot *slot);
 extern Slot *slots_find(Oid database);
 extern Slot *slots_add(void);
+extern uint64 slots_news(const Slot *slot);
 extern dsa_area *slots_area(void);
 
 #endif							/* SLOTS_H */

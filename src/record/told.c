@@ -146,14 +146,14 @@ told_deliver(void)
 			SetLatch(told_slot->latch);
 	}
 	if (told_news & TOLD_EXTENSION && told_slot == NULL)
-		slots_shared->generation++;
+		slots_shared->told_all++;
 	if (told_news & TOLD_DATABASES)
 		slots_shared->roster++;
 	if (told_news & TOLD_SETTINGS)
 	{
 		/* Changes of tables may be counted from now on, or not any more. */
 		slots_shared->counts_epoch++;
-		slots_shared->generation++;
+		slots_shared->told_all++;
 	}
 	if (slots_shared->launcher_latch != NULL)
 		SetLatch(slots_shared->launcher_latch);
@@ -167,10 +167,10 @@ told_deliver(void)
 uint64
 told_heard(void)
 {
-	uint64		told;
+	uint64		news;
 
 	LWLockAcquire(slots_shared->lock, LW_SHARED);
-	told = slots_mine->told;
+	news = slots_news(slots_mine);
 	LWLockRelease(slots_shared->lock);
-	return told;
+	return news;
 }
