@@ -44,7 +44,7 @@ $node->safe_psql(
 	CREATE FUNCTION gate_2_refresh() RETURNS void
 	LANGUAGE sql AS 'SELECT pg_advisory_xact_lock(2)';
 });
-wait_for_pid($node, 'postgres');
+wait_for_rest($node, 'postgres');
 
 # How far the server's clock is ahead
 my $ahead = 0;
@@ -67,14 +67,12 @@ sub query
 }
 
 # Wait until the worker has nothing to do, by the clock as it is now.
-sub wait_for_rest
+sub await_rest
 {
 	$node->poll_query_until(
-		'postgres', "SELECT s.state = 'idle' AND s.next_due > now()
-			AND s.next_due <= now() + interval '1 hour'
-		 FROM bigbrotr_refresher.status AS s
-		 JOIN pg_stat_activity AS a ON a.pid = s.pid
-		 WHERE a.query LIKE 'next refresh due at %'")
+		'postgres', "SELECT state IN ('resting', 'idle') AND next_due > now()
+			AND next_due <= now() + interval '1 hour'
+		 FROM bigbrotr_refresher.status")
 	  or die 'the worker does not rest';
 	return;
 }
@@ -85,7 +83,7 @@ sub look
 	my $offset = log_size($node);
 
 	configure_and_rest($node);
-	wait_for_rest();
+	await_rest();
 	return log_since($node, $offset);
 }
 
@@ -143,7 +141,7 @@ sub in_order
 # ---- at rest, forward -------------------------------------------------------
 
 is(run_all(), '2|2|0|0', 'all views are refreshed');
-wait_for_rest();
+await_rest();
 jump(90 * $minute);
 my $log = look();
 is(outcomes($log), 'one', 'what is due by the new time is refreshed');
@@ -207,7 +205,7 @@ foreach my $jump (10 * $day, -5 * $day, -1.5, 1)
 
 configure($node, views => 'one, two @ 2h', interval => '1h');
 is(run_all(), '2|2|0|0', 'all views are refreshed');
-wait_for_rest();
+await_rest();
 jump(-30 * $minute);
 $log = look();
 is(count_cycles($log), 0, 'set back by half an hour, nothing is refreshed');
@@ -216,12 +214,12 @@ in_order('set back by half an hour');
 # The schedule starts where the worker sees that, and not anew whenever it
 # reads the history again.
 is(run_all(), '2|2|0|0', 'all views are refreshed');
-wait_for_rest();
+await_rest();
 jump(-2 * $day);
 $offset = log_size($node);
 query("SELECT bigbrotr_refresher.refresh('one')");
 wait_for_line($node, 'cycle_completed', $offset);
-wait_for_rest();
+await_rest();
 $log = log_since($node, $offset);
 is(join(' ', sort split / /, outcomes($log)),
 	'one two', 'set back by days, all is refreshed once more');
@@ -238,8 +236,7 @@ sub restart_after
 	$node->stop;
 	jump($seconds);
 	$node->start;
-	wait_for_pid($node, 'postgres');
-	wait_for_rest();
+	await_rest();
 	return log_since($node, $from);
 }
 
@@ -341,7 +338,7 @@ sub took
 }
 
 configure($node, views => 'gate_1, two @ 2h');
-wait_for_rest();
+await_rest();
 foreach my $jump (-2 * $day, -10 * $minute, 20 * $minute)
 {
 	my $earliest = time();
@@ -363,7 +360,7 @@ foreach my $jump (-2 * $day, -10 * $minute, 20 * $minute)
 	wait_for_line($node, 'cycle_completed', $before);
 	took($before, $newest, 'gate_1', $released - $begun, time() - $earliest,
 		"set by $jump seconds during a refresh");
-	wait_for_rest();
+	await_rest();
 	cmp_ok(count_cycles(log_since($node, $before)),
 		'<=', 2, 'at most one more cycle follows');
 	in_order('afterwards');
@@ -372,7 +369,7 @@ foreach my $jump (-2 * $day, -10 * $minute, 20 * $minute)
 # ---- with helpers -------------------------------------------------------------
 
 configure($node, views => 'gate_1, gate_2');
-wait_for_rest();
+await_rest();
 foreach my $jump (-2 * $day, -10 * $minute, 20 * $minute)
 {
 	my $earliest = time();
@@ -397,14 +394,14 @@ foreach my $jump (-2 * $day, -10 * $minute, 20 * $minute)
 	wait_for_line($node, 'cycle_completed', $before);
 	took($before, $newest, $view, $ended - $begun, time() - $earliest,
 		"set by $jump seconds before that");
-	wait_for_rest();
+	await_rest();
 	in_order('without the helper');
 }
 
 # ---- who waits for a worker that is not enabled yet ---------------------------
 
-# The worker is stopped as it is, so that it does not hear that it is enabled.
-# Whoever waits looks again each second.
+# The worker, which stays without a history, is stopped as it is, so that it does
+# not hear that it is enabled.  Whoever waits looks again each second.
 sub stop_disabled
 {
 	configure($node, enabled => 'off');
@@ -417,8 +414,11 @@ sub stop_disabled
 	return $pid;
 }
 
-configure($node, views => 'one');
-wait_for_rest();
+configure(
+	$node,
+	views => 'one',
+	'bigbrotr_refresher.history_retention' => 0);
+await_rest();
 my $pid = stop_disabled();
 my $runner = start_run();
 my $since = time();
@@ -432,7 +432,7 @@ wait_until(
 kill 'CONT', $pid;
 is(finish_run($runner), '1|1|0|0|t',
 	'set forward, nobody gives up too early on a worker that is to wake up');
-wait_for_rest();
+await_rest();
 
 $pid = stop_disabled();
 $runner = start_run();
@@ -444,7 +444,8 @@ like(
 	'set back, nobody waits for ever for one that does not');
 cmp_ok(time() - $since, '<', 10 + $slack, 'but as long as ever');
 kill 'CONT', $pid;
-wait_for_rest();
+configure($node, 'bigbrotr_refresher.history_retention' => undef);
+await_rest();
 
 # ---- what has failed ------------------------------------------------------------
 
@@ -452,7 +453,7 @@ cycle(
 	$node,
 	views => 'bad, one',
 	'bigbrotr_refresher.retry_interval' => '10min');
-wait_for_rest();
+await_rest();
 jump(11 * $minute);
 is(outcomes(look()), 'bad:22012', 'set forward, it is tried again');
 is( query("SELECT next_due - last_cycle_start FROM bigbrotr_refresher.status"),

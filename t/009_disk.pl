@@ -46,7 +46,7 @@ $node->safe_psql(
 	CREATE UNIQUE INDEX ON unique_rows (x);
 	CREATE MATERIALIZED VIEW last AS SELECT min(x) FROM source;
 });
-wait_for_pid($node, 'postgres');
+wait_for_rest($node, 'postgres');
 
 sub query
 {
@@ -131,7 +131,7 @@ sub run_all_full
 # ---- temporary files -----------------------------------------------------------
 
 my ($counts, $log);
-my $worker = worker_pid($node, 'postgres');
+my $since = log_size($node);
 my $all = 'first, spill, unique_rows, last';
 foreach my $workers (1, 3)
 {
@@ -163,7 +163,7 @@ foreach my $workers (1, 3)
 	like(rows(), qr/^(\d+)\|\1\|\1\|\1$/, 'and up to date');
 	is(temporary_files(), 0, 'no temporary file is left');
 }
-is(worker_pid($node, 'postgres'), $worker, 'it is still the same worker');
+no_worker_failed($node, $since, 'no worker has ended for that');
 
 # A merge writes temporary files for what exceeds maintenance_work_mem, and
 # then the view itself: "wide" is to fail in either.
@@ -247,8 +247,9 @@ like(
 	$log,
 	qr/ 53100 WARNING: .*view_refresh_failed view=spill .*\n(.*\n)*.* 53100 WARNING: .*history_failed view=spill /,
 	'the log says both');
+wait_for_rest($node, 'postgres');
 is(query('SELECT views_failed, state FROM bigbrotr_refresher.status'),
-	'2|idle', 'and so does the status');
+	'2|resting', 'and so does the status');
 ($counts, $log) = run_all();
 is(history(), 'first last spill unique_rows', 'with space again, all is well');
 
@@ -291,11 +292,12 @@ is( sorted($log),
 is(scalar(() = $log =~ / 53100 WARNING: .*history_failed/g),
 	4, 'and no row can be written');
 is(rows(), $rows, 'the rows are as before');
+wait_for_rest($node, 'postgres');
 is( query('SELECT cycles_failed > 0, consecutive_failures, state
 		FROM bigbrotr_refresher.status'),
-	't|1|idle',
+	't|1|resting',
 	'the cycle has failed');
-is(worker_pid($node, 'postgres'), $worker, 'the worker goes on');
+no_worker_failed($node, $since, 'no worker has ended for that');
 ($counts, $log) = run_all();
 is($counts, '4|4|0|0', 'with space again, all is well');
 is(history(), 'first last spill unique_rows', 'and in the history');
@@ -314,16 +316,15 @@ foreach my $type (grep { /^(posix|mmap)$/ } $chosen, 'mmap')
 		$node->append_conf('postgresql.conf',
 			conf_lines(dynamic_shared_memory_type => $type));
 		$node->restart;
-		wait_for_pid($node, 'postgres');
 	}
-	$worker = worker_pid($node, 'postgres');
 	foreach my $turn (1 .. 2)
 	{
 		($counts, $log) = run_all_full('/dev/shm/*', '*pg_dynshmem/*');
 		is($counts, '4|4|0|0',
 			"without shared memory ($type), all is refreshed");
+		my ($worker) = grep { $_->{event} eq 'cycle_started' } events($log);
 		is_deeply([ map { $_->{pid} } grep { $_->{view} } events($log) ],
-			[ ($worker) x 4 ], 'by the worker alone');
+			[ ($worker->{pid}) x 4 ], 'by the worker alone');
 		like($log, qr/ 53100 \w+:  .*: No space left on device$/m,
 			'which says why');
 	}

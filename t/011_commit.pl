@@ -35,7 +35,7 @@ $node->safe_psql(
 	LANGUAGE sql AS 'INSERT INTO target VALUES (1)';
 	CREATE FUNCTION after_refresh() RETURNS void LANGUAGE sql AS '';
 });
-my $worker = wait_for_pid($node, 'postgres');
+wait_for_rest($node, 'postgres');
 
 sub last_row
 {
@@ -71,7 +71,8 @@ my $session = hold($node, 'postgres', 1);
 
 my $offset = start_cycle();
 wait_for_waiter($node, 'postgres', 1);
-$node->safe_psql('postgres', "SELECT pg_cancel_backend($worker)");
+$node->safe_psql('postgres',
+	'SELECT pg_cancel_backend(' . worker_pid($node, 'postgres') . ')');
 my $log = wait_for_line($node, 'cycle_completed', $offset);
 is(outcomes($log), 'deferred:57014 after',
 	'a cancel ends a deferred trigger, and nothing else');
@@ -109,7 +110,7 @@ sub wait_for_sync
 {
 	$node->poll_query_until('postgres',
 		"SELECT wait_event = 'SyncRep' FROM pg_stat_activity
-		 WHERE pid = $worker")
+		 WHERE backend_type = 'bigbrotr_refresher'")
 	  or die 'the worker does not wait for a standby';
 	return;
 }
@@ -122,7 +123,8 @@ $offset = start_cycle();
 wait_for_sync();
 is(rows('after'), $rows, 'a refresh that wrote nothing waits for a standby');
 $node->safe_psql('postgres',
-	"SET synchronous_commit = off; SELECT pg_cancel_backend($worker)");
+	'SET synchronous_commit = off;
+	 SELECT pg_cancel_backend(' . worker_pid($node, 'postgres') . ')');
 $log = wait_for_line($node, 'cycle_completed', $offset);
 is(outcomes($log), 'after', 'a cancel ends the wait, not the refresh');
 like($log, qr/WARNING:  canceling wait for synchronous replication/,
@@ -141,6 +143,6 @@ $log = wait_for_line($node, 'cycle_completed', $offset);
 is(outcomes($log), 'missing:42883', 'what has failed waits for no standby');
 is(rows('missing') > 0, 1, 'but is in the history');
 
-is(worker_pid($node, 'postgres'), $worker, 'all of that in one worker');
+no_worker_failed($node, 0, 'no worker has ended for that');
 $node->stop('fast');
 done_testing();

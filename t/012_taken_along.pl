@@ -32,7 +32,7 @@ $node->safe_psql(
 	CREATE FUNCTION gate_refresh() RETURNS void
 	LANGUAGE sql AS 'SELECT pg_advisory_xact_lock_shared(1)';
 });
-my $worker = wait_for_pid($node, 'postgres');
+wait_for_rest($node, 'postgres');
 
 # ---- a retry ---------------------------------------------------------------
 
@@ -83,8 +83,10 @@ $session->query_safe('BEGIN; DROP MATERIALIZED VIEW sb');
 $offset = log_size($node);
 $node->safe_psql('postgres', 'SELECT bigbrotr_refresher.run()');
 $node->poll_query_until(
-	'postgres', "SELECT count(*) = 1 FROM pg_locks
-	 WHERE pid = $worker AND NOT granted AND locktype = 'relation'")
+	'postgres', "SELECT count(*) = 1
+	 FROM pg_locks JOIN pg_stat_activity USING (pid)
+	 WHERE backend_type = 'bigbrotr_refresher' AND NOT granted
+		AND locktype = 'relation'")
   or die 'the worker does not wait for the view';
 $session->query_safe('COMMIT');
 $log = wait_for_line($node, 'cycle_completed.*', $offset);

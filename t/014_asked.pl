@@ -1,4 +1,4 @@
-# run(): who waits for whom, and why there is no worker.
+# run(): who waits for whom.
 
 use strict;
 use warnings;
@@ -15,7 +15,7 @@ my $node = new_node(
 	'asked',
 	views => 'held',
 	interval => '1h',
-	max_worker_processes => 1,
+	max_worker_processes => 2,
 	max_logical_replication_workers => 0,
 	databases => 'postgres, second');
 $node->start;
@@ -28,7 +28,6 @@ $node->safe_psql(
 	LANGUAGE plpgsql AS 'BEGIN LOCK TABLE b; END';
 	CREATE DATABASE second TEMPLATE template0});
 $node->safe_psql('second', 'CREATE EXTENSION bigbrotr_refresher');
-wait_for_pid($node, 'postgres');
 $node->safe_psql('postgres', 'SELECT bigbrotr_refresher.run(true)');
 
 # The cycle waits for B, which waits for A, which waits for the cycle.
@@ -58,12 +57,26 @@ is( $node->safe_psql('postgres',
 $first->quit;
 $second->quit;
 
-# There was one slot, and two databases want a worker.
-my ($status, $out, $err) =
-  $node->psql('second', 'SELECT bigbrotr_refresher.run()');
-like($err,
-	qr/ERROR:  the worker of database "second" is not running\nDETAIL:  When the server started, no background worker was left for it\.\nHINT:  Increase the configuration parameter "max_worker_processes", and restart the server\./,
-	'why there is no worker is told');
+# There is one place for a worker, which another database has.
+my $lock = hold($node, 'postgres', 1);
+$node->safe_psql('postgres', 'CREATE OR REPLACE FUNCTION held_refresh()
+	RETURNS void LANGUAGE sql AS $$ SELECT pg_advisory_xact_lock(1) $$;
+	SELECT bigbrotr_refresher.run()');
+wait_for_waiter($node, 'postgres', 1);
+my $waiting = session($node, 'second');
+$waiting->query_until(qr/begun/, "\\echo begun
+SELECT views, failed FROM bigbrotr_refresher.run(true);\n");
+$node->poll_query_until('postgres',
+	"SELECT count(*) = 1 FROM pg_stat_activity
+	 WHERE datname = 'second' AND backend_type = 'client backend'
+		AND wait_event_type = 'Extension'")
+  or die 'the session does not wait';
+is(worker_pid($node, 'second'), '', 'there is no place for another worker');
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+like($waiting->query_safe('SELECT'),
+	qr/1\|1/, 'who waits is answered when there is');
+$waiting->quit;
+$lock->quit;
 
 $node->stop;
 done_testing();

@@ -40,7 +40,7 @@ $node->safe_psql(
 		RETURN NEW;
 	END $$;
 });
-wait_for_pid($node, 'postgres');
+wait_for_rest($node, 'postgres');
 
 sub query
 {

@@ -23,7 +23,8 @@ our @EXPORT = qw(
   log_size log_since nothing_broke wait_for_line wait_until
   cycle cycle_since cycle_so_far last_cycle
   events outcomes cycles $more
-  worker_pid wait_for_pid session hold wait_for_waiter
+  worker_pid wait_for_pid wait_for_rest no_worker_failed
+  session hold hold_worker wait_for_waiter
 );
 
 # The end of one of our lines, after the keys that a test names: new keys go to
@@ -412,7 +413,7 @@ sub cycles
 	return @cycles;
 }
 
-# The process that serves a database; '' if there is none.
+# The process that works for a database; '' if there is none.
 sub worker_pid
 {
 	my ($node, $database) = @_;
@@ -438,6 +439,33 @@ sub wait_for_pid
 	return $pid;
 }
 
+# Wait until nothing is to be done for a database before the time that its
+# status tells.
+sub wait_for_rest
+{
+	my ($node, $database) = @_;
+
+	$node->poll_query_until(
+		$database, "SELECT state IN ('resting', 'idle') AND next_due > now()
+		FROM bigbrotr_refresher.status WHERE database = current_database()")
+	  or die "$database does not rest";
+	return;
+}
+
+# A result of a test: no worker or helper has failed since OFFSET of the log.
+# Those that leave as nothing is due write no line there.
+sub no_worker_failed
+{
+	my ($node, $offset, $name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	unlike(
+		log_since($node, $offset),
+		qr/background worker "bigbrotr_refresher[^"]*" \(PID \d+\) (exited|was)/,
+		$name);
+	return;
+}
+
 # A session for queries in between.  Each query has all the time that there is
 # for waiting, and not just all of them together.
 sub session
@@ -459,6 +487,30 @@ sub hold
 
 	$session->query_safe("SELECT pg_advisory_lock($_)") foreach @keys;
 	return $session;
+}
+
+# hold_worker(NODE, DATABASE): have a worker of this database started and hold it
+# where it plans.  Returns the session that holds it, and its process.
+sub hold_worker
+{
+	my ($node, $database) = @_;
+	my $session = session($node, $database);
+	my $pid = '';
+
+	$session->query_safe('BEGIN; LOCK TABLE pg_catalog.pg_extension');
+	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
+	wait_until(
+		"a worker of $database waits",
+		sub {
+			$pid = $node->safe_psql(
+				'postgres', "SELECT pid
+				FROM pg_locks JOIN pg_stat_activity USING (pid)
+				WHERE backend_type = 'bigbrotr_refresher' AND NOT granted
+					AND datname = '$database'
+					AND relation = 'pg_extension'::regclass");
+			return $pid ne '';
+		});
+	return ($session, $pid);
 }
 
 # Wait until the worker waits for such a lock.
