@@ -268,9 +268,10 @@ in_order('set right');
 
 # ---- during a refresh ---------------------------------------------------------
 
-# A session that waits for a cycle
+# A session that waits for a cycle, after another statement
 sub start_run
 {
+	my ($first) = @_;
 	my %session = (out => '', err => '');
 
 	$session{run} = IPC::Run::start(
@@ -278,6 +279,8 @@ sub start_run
 			$node->config_data('--bindir') . '/psql',
 			'-XAtq', '-d',
 			$node->connstr('postgres') . ' application_name=run',
+			'-c',
+			$first // 'SET SESSION AUTHORIZATION DEFAULT',
 			'-c',
 			"SELECT views, refreshed, failed, skipped,
 				duration BETWEEN '0' AND '1 minute'
@@ -400,27 +403,20 @@ foreach my $jump (-2 * $day, -10 * $minute, 20 * $minute)
 
 # ---- who waits for a worker that is not enabled yet ---------------------------
 
-# The worker, which stays without a history, is stopped as it is, so that it does
-# not hear that it is enabled.  Whoever waits looks again each second.
-sub stop_disabled
+# For the session it is, by its own setting.  Whoever waits asks again each
+# second.
+sub start_disabled
 {
 	configure($node, enabled => 'off');
 	$node->poll_query_until('postgres',
 		"SELECT state = 'disabled' FROM bigbrotr_refresher.status")
 	  or die 'the worker is not disabled';
-	my $pid = worker_pid($node, 'postgres');
-	kill 'STOP', $pid;
-	configure($node, enabled => 'on');
-	return $pid;
+	return start_run('SET bigbrotr_refresher.enabled = on');
 }
 
-configure(
-	$node,
-	views => 'one',
-	'bigbrotr_refresher.history_retention' => 0);
+configure($node, views => 'one');
 await_rest();
-my $pid = stop_disabled();
-my $runner = start_run();
+my $runner = start_disabled();
 my $since = time();
 jump($hour);
 wait_until(
@@ -429,13 +425,12 @@ wait_until(
 		$runner->{run}->pump_nb;
 		return time() - $since > 2.5 || !$runner->{run}->pumpable;
 	});
-kill 'CONT', $pid;
+configure($node, enabled => 'on');
 is(finish_run($runner), '1|1|0|0|t',
 	'set forward, nobody gives up too early on a worker that is to wake up');
 await_rest();
 
-$pid = stop_disabled();
-$runner = start_run();
+$runner = start_disabled();
 $since = time();
 jump(-$hour);
 like(
@@ -443,8 +438,7 @@ like(
 	qr/worker of database "postgres" is disabled/,
 	'set back, nobody waits for ever for one that does not');
 cmp_ok(time() - $since, '<', 10 + $slack, 'but as long as ever');
-kill 'CONT', $pid;
-configure($node, 'bigbrotr_refresher.history_retention' => undef);
+configure($node, enabled => 'on');
 await_rest();
 
 # ---- what has failed ------------------------------------------------------------

@@ -118,11 +118,12 @@ $node->poll_query_until('postgres', $agree) or die 'no worker came';
 unlike(log_since($node, $offset), qr/cycle_started/,
 	'by a new worker, too');
 
-# Gone, it is written again by whoever knows it.
+# Gone, it is made anew: no process is there who knows it.
 query('TRUNCATE bigbrotr_refresher.view_state');
 configure($node, views => 'good, bad @ 2h');
 ok($node->poll_query_until('postgres', $agree),
-	'what somebody deletes is known to the worker');
+	'where somebody deletes it, all is refreshed and known again');
+query('TRUNCATE bigbrotr_refresher.history');
 
 # ---- the schema is renamed ---------------------------------------------------------
 

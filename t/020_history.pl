@@ -75,7 +75,6 @@ like($log, qr/HINT:  Run CREATE EXTENSION bigbrotr_refresher/,
 	'and how to have it');
 
 $node->safe_psql('postgres', 'CREATE EXTENSION bigbrotr_refresher');
-my $pid = worker_pid($node, 'postgres');
 is(run_all(), '1|1|0', 'a running worker serves the new extension');
 is(history('view, outcome', 'true'), 'two|refreshed',
 	'and writes what happens from then on');
@@ -88,7 +87,7 @@ like(log_since($node, $offset), $missing, 'the log says again that it is missing
 $node->safe_psql('postgres', 'CREATE EXTENSION bigbrotr_refresher');
 is(run_all(), '1|1|0', 'it may come back');
 is(history('view, outcome', 'true'), 'three|refreshed', 'with a new history');
-is(worker_pid($node, 'postgres'), $pid, 'all that in one and the same worker');
+no_worker_failed($node, 0, 'no worker has ended for that');
 
 # ---- what a row says ------------------------------------------------------
 
@@ -262,7 +261,6 @@ is( $node->safe_psql('postgres',
 
 # ---- a table that is broken ------------------------------------------------
 
-$pid = worker_pid($node, 'postgres');
 $node->safe_psql(
 	'postgres', q{
 	TRUNCATE work, bigbrotr_refresher.history;
@@ -291,13 +289,14 @@ $node->safe_psql('postgres',
 is(run_all(), '2|1|1', 'repaired,');
 is(history('view, outcome', 'true'), "two|refreshed\nbroken|failed",
 	'it is written to again');
-is(worker_pid($node, 'postgres'), $pid, 'by the same worker');
+no_worker_failed($node, 0, 'no worker has ended for that');
 
 # Neither does one that cannot be read.
+wait_for_rest($node, 'postgres');
 $node->safe_psql('postgres',
 	'ALTER TABLE bigbrotr_refresher.view_state RENAME data_as_of TO renamed;
 	 TRUNCATE work');
-$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
 ok( $node->poll_query_until('postgres',
 		"SELECT count(*) > 0 FROM work WHERE view = 'two'"),
 	'nor does a table that cannot be read');
@@ -528,7 +527,6 @@ $node->safe_psql(
 	CREATE TRIGGER keep BEFORE DELETE ON bigbrotr_refresher.history
 	EXECUTE FUNCTION keep()});
 $offset = log_size($node);
-my $pruning_worker = worker_pid($node, 'postgres');
 wait_until(
 	'the history is to be pruned again',
 	sub {
@@ -537,7 +535,7 @@ wait_until(
 		  /history_failed error="nothing is deleted"/;
 	});
 is(run_all(), '2|1|1', 'when pruning fails, cycles go on');
-is(worker_pid($node, 'postgres'), $pruning_worker, 'by the same worker');
+no_worker_failed($node, $offset, 'no worker has ended for that');
 $node->safe_psql('postgres',
 	'DROP TRIGGER keep ON bigbrotr_refresher.history; DROP FUNCTION keep');
 

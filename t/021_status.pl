@@ -37,10 +37,6 @@ my $make = q{
 $node->safe_psql($_, $make) foreach ('postgres', 'other');
 $node->safe_psql('postgres', 'INSERT INTO lock VALUES (1)');
 
-# "other" and "absent" did not exist when their workers started, and do not
-# get another one for an hour; so they do with a new server.
-$node->restart;
-wait_for_pid($node, $_) foreach ('postgres', 'other');
 
 sub status
 {
@@ -52,9 +48,7 @@ sub status
 		 WHERE database = '$database'");
 }
 
-# Between two cycles a worker is idle, too, but does not know yet when the next
-# one is due.
-my $at_rest = "state = 'idle' AND next_due IS NOT NULL";
+my $at_rest = "state = 'resting' AND next_due IS NOT NULL";
 
 sub wait_for_status
 {
@@ -75,7 +69,7 @@ my $totals =
 
 # ---- at the start -----------------------------------------------------------
 
-wait_for_status($at_rest);
+wait_for_status($at_rest, $_) foreach ('postgres', 'other');
 is( $node->safe_psql('postgres',
 		'SELECT database FROM bigbrotr_refresher.status'),
 	"postgres\nother\nabsent",
@@ -83,6 +77,9 @@ is( $node->safe_psql('postgres',
 is(status('state, pid IS NULL, worker_start IS NULL, cycle_start IS NULL,
 		next_due IS NULL, refreshing', 'absent'),
 	'stopped|t|t|t|t|{}', 'one that has no worker is stopped');
+is(status('state, pid IS NULL, worker_start IS NULL, next_due > now()'),
+	'resting|t|t|t', 'one that has none until something is due, rests');
+my ($holder) = hold_worker($node, 'other');
 is( $node->safe_psql(
 		'postgres',
 		"SELECT s.pid = a.pid, s.worker_start - a.backend_start < '1 minute',
@@ -93,6 +90,7 @@ is( $node->safe_psql(
 	),
 	't|t|t',
 	'one that has is shown with its process');
+$holder->quit;
 
 # ---- in the middle of a cycle --------------------------------------------
 
@@ -134,7 +132,7 @@ configure($node, enabled => 'off');
 is(status('state'), 'refreshing', 'disabled, it ends the view in hand');
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
 wait_for_status("state = 'disabled'");
-is(status("$counts, next_due IS NULL, pid IS NOT NULL"), '4|2|1|0|{}|t|t',
+is(status("$counts, next_due IS NULL, pid IS NULL"), '4|2|1|0|{}|t|t',
 	'and then rests, with the counts of the cycle that it broke off');
 wait_for_status("state = 'disabled'", 'other');
 configure($node, enabled => 'on');
@@ -232,7 +230,8 @@ is( status('pid IS NULL, next_due IS NULL, refreshing, refreshed_total,
 		views_total, views_refreshed'),
 	"t|t|{}|$total|1|0",
 	'terminated in a cycle, it is stopped and refreshes nothing');
-is(status('state', 'other'), 'idle', 'the other one is not');
+wait_for_status($at_rest, 'other');
+pass('the other one is not');
 $lock->quit;
 
 # ---- after a crash ----------------------------------------------------------------
@@ -242,24 +241,17 @@ $node->append_conf('postgresql.conf',
 configure($node, views => 'first, broken');
 $node->restart;
 wait_for_status($at_rest, 'other');
-$pid = wait_for_pid($node, 'other');
+($holder, $pid) = hold_worker($node, 'other');
 my $offset = log_size($node);
 kill 'KILL', $pid;
 wait_for_line($node, 'all server processes terminated; reinitializing',
 	$offset);
 wait_for_line($node, 'ready to accept connections', $offset);
 $node->poll_query_until('postgres', 'SELECT true');
-wait_for_pid($node, 'other', $pid);
+eval { $holder->quit };
 wait_for_status($at_rest, 'other');
-is( $node->safe_psql(
-		'postgres',
-		"SELECT s.pid = a.pid, s.pid <> $pid, refreshing
-		 FROM bigbrotr_refresher.status AS s
-		 JOIN pg_stat_activity AS a ON a.datname = s.database
-		 WHERE a.backend_type = 'bigbrotr_refresher' AND s.database = 'other'"
-	),
-	't|t|{}',
-	'after a crash, the new worker is shown');
+is(status('pid IS NULL, refreshing', 'other'),
+	't|{}', 'after a crash, nothing is left of the worker that was killed');
 
 # ---- never half-written ------------------------------------------------------------
 
@@ -278,7 +270,7 @@ $node->safe_psql(
 		busy int := 0;
 		wrong text;
 	BEGIN
-		WHILE l.pid IS NULL OR l.cycle_duration_seconds_count < until LOOP
+		WHILE l.database IS NULL OR l.cycle_duration_seconds_count < until LOOP
 			SELECT * INTO s FROM bigbrotr_refresher.status()
 			WHERE database = 'postgres';
 			done := s.views_refreshed + s.views_failed + s.views_skipped;
@@ -286,15 +278,16 @@ $node->safe_psql(
 				WHEN done > s.views_total THEN 'more than all'
 				WHEN s.views_total <> 4 THEN 'other views'
 				WHEN s.views_failed > 1 THEN 'failed'
-				WHEN s.state NOT IN ('idle', 'refreshing') THEN 'state'
-				WHEN s.pid IS NULL THEN 'pid'
+				WHEN s.state NOT IN ('resting', 'idle', 'refreshing')
+					THEN 'state'
+				WHEN (s.pid IS NULL) <> (s.state = 'resting') THEN 'pid'
 				WHEN cardinality(s.refreshing) > 1 THEN 'two at once'
 				WHEN cardinality(s.refreshing) = 1 AND
 					s.refreshing[1] NOT IN ('a_rather_long_name_of_the_first',
 						'broken', 'second', 'third') THEN 'name'
 				WHEN done + cardinality(s.refreshing) > s.views_total
 					THEN 'done and refreshing'
-				WHEN s.state = 'idle' AND (cardinality(s.refreshing) > 0 OR
+				WHEN s.state <> 'refreshing' AND (cardinality(s.refreshing) > 0 OR
 					s.cycle_duration IS NULL OR done <> s.views_total)
 					THEN 'idle'
 				WHEN s.state = 'refreshing' AND s.next_due IS NOT NULL
@@ -309,7 +302,7 @@ $node->safe_psql(
 					4 * s.cycle_duration_seconds_count +
 					CASE WHEN s.cycle_duration IS NULL THEN done ELSE 0 END
 					THEN 'totals'
-				WHEN l.pid IS NOT NULL AND
+				WHEN l.database IS NOT NULL AND
 					(s.cycle_start < l.cycle_start OR
 					s.refreshed_total < l.refreshed_total OR
 					(s.cycle_start = l.cycle_start AND
@@ -335,7 +328,6 @@ configure($node,
 	views => 'a_rather_long_name_of_the_first, broken, second, third');
 # Totals of whole cycles only, from here on
 $node->restart;
-wait_for_pid($node, 'postgres');
 $node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run(true)');
 wait_for_status("$at_rest AND views_total = 4");
 $node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run(true)');

@@ -26,7 +26,7 @@ $node->safe_psql(
 	CREATE FUNCTION two_refresh() RETURNS void LANGUAGE sql AS '';
 	CREATE FUNCTION three_refresh() RETURNS void LANGUAGE sql AS '';
 });
-wait_for_pid($node, 'postgres');
+wait_for_rest($node, 'postgres');
 
 sub history
 {
@@ -43,18 +43,6 @@ sub run_all
 		'SELECT views, refreshed, failed FROM bigbrotr_refresher.run(true)');
 }
 
-# Wait until the worker has nothing to do.
-sub wait_for_rest
-{
-	$node->poll_query_until(
-		'postgres', "SELECT s.state = 'idle' AND s.next_due > now()
-		 FROM bigbrotr_refresher.status AS s
-		 JOIN pg_stat_activity AS a ON a.pid = s.pid
-		 WHERE a.query LIKE 'next refresh due at %'")
-	  or die 'the worker does not rest';
-	return;
-}
-
 # Start a new worker in the way named, and return the log until it rests.
 sub renew
 {
@@ -67,12 +55,13 @@ sub renew
 	}
 	else
 	{
-		my $pid = worker_pid($node, 'postgres');
+		my ($session, $pid) = hold_worker($node, 'postgres');
 
 		$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
-		wait_for_pid($node, 'postgres', $pid);
+		$session->quit;
+		wait_for_line($node, 'worker_started', $offset);
 	}
-	wait_for_rest();
+	wait_for_rest($node, 'postgres');
 	return log_since($node, $offset);
 }
 
@@ -83,7 +72,7 @@ my $schedule =
 # ---- a new worker ----------------------------------------------------------------
 
 is(run_all(), '3|3|0', 'all views are refreshed');
-wait_for_rest();
+wait_for_rest($node, 'postgres');
 my $due = $node->safe_psql('postgres',
 	'SELECT next_due FROM bigbrotr_refresher.status');
 foreach my $how ('restart', 'terminate')
@@ -120,7 +109,7 @@ configure($node, views => 'one, two @ 2h, three, four');
 $node->poll_query_until('postgres',
 	"SELECT count(*) = 1 FROM bigbrotr_refresher.history WHERE view = 'four'")
   or die 'the new view was not tried';
-wait_for_rest();
+wait_for_rest($node, 'postgres');
 unlike(renew('restart'), qr/cycle_started/,
 	'a failed view that is not to be retried is not, by a new worker either');
 is( $node->safe_psql('postgres',
@@ -247,7 +236,7 @@ $offset = log_size($node);
 configure($node, $retry => '1s');
 $log = wait_for_line($node, 'cycle_completed refreshed=3 failed=0', $offset);
 is(outcomes($log), 'bad reader further', 'repaired, it is refreshed');
-wait_for_rest();
+wait_for_rest($node, 'postgres');
 is( $node->safe_psql(
 		'postgres',
 		"SELECT p.due - (SELECT min(cycle_start)
@@ -264,7 +253,7 @@ is( $node->safe_psql('postgres',
 $node->safe_psql('postgres', 'UPDATE source SET x = 0');
 configure($node, $retry => 0);
 is(run_all(), '4|3|1', 'it fails again, on request');
-wait_for_rest();
+wait_for_rest($node, 'postgres');
 is( $node->safe_psql(
 		'postgres',
 		"SELECT count(*) FROM bigbrotr_refresher.plan() AS p
@@ -274,8 +263,8 @@ is( $node->safe_psql(
 	'without retries it waits for its interval');
 
 # What somebody else repaired is not tried again.
-configure($node, $retry => '10min');
-wait_for_rest();
+configure_and_rest($node, $retry => '10min');
+wait_for_rest($node, 'postgres');
 is( $node->safe_psql(
 		'postgres',
 		"SELECT s.next_due < now() + interval '30 minutes'

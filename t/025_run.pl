@@ -30,7 +30,7 @@ $node->safe_psql(
 	CREATE FUNCTION held_refresh() RETURNS void
 	LANGUAGE sql AS 'SELECT pg_advisory_xact_lock(1)';
 });
-wait_for_pid($node, 'postgres');
+wait_for_rest($node, 'postgres');
 
 # A session that runs one statement while the test goes on.
 sub start
@@ -192,7 +192,6 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 like(finish($_), $not_running, 'who waits for a worker that ends is told so')
   foreach (@callers);
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
-wait_for_pid($node, 'postgres', $pid);
 is($node->safe_psql('postgres', $counts),
 	'3|3|0|0', 'the next worker serves the next one');
 
@@ -210,8 +209,9 @@ like(run_sql('postgres', $counts), $disabled, 'who comes later, too');
 like(run_sql('postgres', 'SELECT bigbrotr_refresher.run()'),
 	$disabled, 'also without waiting');
 
-# Whoever asks at once when it is enabled may be faster than the worker.
-$pid = worker_pid($node, 'postgres');
+# Whoever asks at once when it is enabled may be faster than the launcher.
+$pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity
+	WHERE backend_type = 'bigbrotr_refresher launcher'");
 kill 'STOP', $pid;
 configure($node, enabled => 'on');
 $caller = start('fast', $counts);
@@ -239,7 +239,7 @@ is(finish($caller), '4|3|1|0', 'a list that changes meanwhile is run as a whole'
 
 like(
 	run_sql('unserved', $counts),
-	qr/ERROR:  55000: no worker refreshes the views of database "unserved"\n.*HINT:  Add the database to "bigbrotr_refresher.databases" and restart the server\./,
+	qr/ERROR:  55000: no worker refreshes the views of database "unserved"\n.*HINT:  Add the database to "bigbrotr_refresher.databases" and reload the configuration\./,
 	'a database that is not served has no worker to ask');
 $node->safe_psql(
 	'postgres', q{
