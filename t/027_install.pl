@@ -110,7 +110,7 @@ my $failures = $node->safe_psql('copy',
 	"SELECT max(failures) FROM bigbrotr_refresher.history
 	 WHERE view = 'broken'");
 configure($node, enabled => 'on');
-wait_for_pid($node, 'copy');
+wait_for_rest($node, 'copy');
 is( $node->safe_psql('copy',
 		'SELECT min(due) > now() FROM bigbrotr_refresher.plan()'),
 	't',

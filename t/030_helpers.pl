@@ -130,7 +130,8 @@ is( $node->safe_psql(
 				'refreshing public.gate_2 (2/5)',
 				'refreshing public.gate_3 (3/5)'], count(*)
 		FROM pg_stat_activity
-		WHERE backend_type LIKE 'bigbrotr_refresher%'
+		WHERE backend_type IN ('bigbrotr_refresher',
+			'bigbrotr_refresher helper')
 		GROUP BY 1, 2, 3, 4 ORDER BY 1}),
 	"bigbrotr_refresher|postgres|$superuser|active|t|1\n"
 	  . "bigbrotr_refresher helper|postgres|$superuser|active|t|2",

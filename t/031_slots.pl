@@ -14,12 +14,12 @@ use Test::More;
 
 my @databases = ('postgres', 'second');
 
-# Slots for the worker and for one helper
+# Slots for the launcher, for the worker and for one helper
 my $node = new_node(
 	'slots',
 	views => 'nothing',
 	'bigbrotr_refresher.max_workers' => 4,
-	max_worker_processes => 2,
+	max_worker_processes => 3,
 	max_logical_replication_workers => 0);
 $node->start;
 $node->safe_psql('postgres', 'CREATE DATABASE second');
@@ -48,7 +48,7 @@ sub wait_for_waiters
 	return;
 }
 
-# Restart the server, and wait until the workers rest.
+# Restart the server, and wait until all databases rest.
 sub restart
 {
 	my ($workers) = @_;
@@ -56,8 +56,8 @@ sub restart
 	$node->restart;
 	$node->poll_query_until('postgres',
 		"SELECT count(*) = $workers FROM bigbrotr_refresher.status
-		 WHERE state = 'idle' AND next_due > now()")
-	  or die 'the workers do not rest';
+		 WHERE state = 'resting' AND next_due > now()")
+	  or die 'the databases do not rest';
 	return;
 }
 
@@ -119,7 +119,7 @@ is(missing(log_since($node, $offset)), 'WARNING 2 1', 'which is news');
 
 # ---- none at all -----------------------------------------------------------------
 
-$node->append_conf('postgresql.conf', conf_lines(max_worker_processes => 1));
+$node->append_conf('postgresql.conf', conf_lines(max_worker_processes => 2));
 restart(1);
 $offset = log_size($node);
 is(run_cycle('postgres'), '4|4|0|0', 'without a helper the worker is alone');
@@ -129,7 +129,7 @@ is(missing(log_since($node, $offset)), 'WARNING 2 0', 'and says so');
 
 # Each has a helper of its own.
 $node->append_conf('postgresql.conf',
-	conf_lines(databases => 'postgres, second', max_worker_processes => 4));
+	conf_lines(databases => 'postgres, second', max_worker_processes => 5));
 configure($node, 'bigbrotr_refresher.max_workers' => 2);
 restart(2);
 my %sessions = map { $_ => hold($node, $_, 1 .. 4) } @databases;
@@ -168,7 +168,7 @@ $node->wait_for_log(
 is(missing(log_since($node, $offset)), '', 'there were helpers for both');
 
 # There is one helper for both.
-$node->append_conf('postgresql.conf', conf_lines(max_worker_processes => 3));
+$node->append_conf('postgresql.conf', conf_lines(max_worker_processes => 4));
 restart(2);
 $sessions{$_} = $sessions{$_}->quit && hold($node, $_, 1 .. 4)
   foreach @databases;

@@ -29,15 +29,13 @@ $node->safe_psql(
 });
 $node->restart;
 
-# Our lines about the views of one database, without what is in front.
+# Our lines about the views of one database, without what is in front.  Without
+# a history its worker stays, so it can be found; else PID is its process.
 sub lines
 {
-	my ($log, $database) = @_;
-	my $pid = $node->safe_psql('postgres',
-		"SELECT pid FROM pg_stat_activity
-		 WHERE backend_type = 'bigbrotr_refresher'
-			AND datname = '$database'");
+	my ($log, $database, $pid) = @_;
 
+	$pid //= worker_pid($node, $database);
 	return
 	  join("\n", $log =~ /^\S+ \S+ \S+ \[$pid\] \w+ \w+:  bigbrotr_refresher: (view_.*)$/mg);
 }
@@ -150,7 +148,8 @@ $offset = log_size($node);
 configure($node, views => 'giant, deep, after');
 wait_for_line($node, 'view=after', $offset);
 $log = wait_for_line($node, '(?:cycle_completed(?:.*\n)*.*){3}', $offset);
-is( join(' ', lines($log, 'utf8') =~ /view=(\w+)/g),
+my ($pid) = $log =~ /\[(\d+)\] P0001 .*view=giant/;
+is( join(' ', lines($log, 'utf8', $pid) =~ /view=(\w+)/g),
 	'giant deep after', 'the longest texts cost their own views only');
 like($log, qr/view=giant $duration sqlstate=P0001 error=(?:\xc3\xa9){1000}$more/,
 	'they are cut');

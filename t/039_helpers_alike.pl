@@ -17,7 +17,7 @@ my $node = new_node(
 	views => 'one, two, three',
 	interval => '1h',
 	'bigbrotr_refresher.max_workers' => 2,
-	max_worker_processes => 2,
+	max_worker_processes => 3,
 	max_logical_replication_workers => 0);
 $node->start;
 
@@ -45,7 +45,7 @@ $node->safe_psql(
 	AS 'SELECT public.both()';
 	CREATE FUNCTION three_refresh() RETURNS void LANGUAGE sql AS '';
 });
-wait_for_pid($node, 'postgres');
+wait_for_rest($node, 'postgres');
 my $run = 'SELECT refreshed, failed FROM bigbrotr_refresher.run(true)';
 is($node->safe_psql('postgres', $run), '3|0', 'two processes work');
 

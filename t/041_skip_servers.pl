@@ -95,21 +95,25 @@ $node->start;
 insert('ta');
 after('one row after another crash', 'a b');
 
-# Let another worker take over.  Nobody has watched the configuration meanwhile,
-# so it takes everything for changed, once.
-sub replace_worker
-{
-	my $pid = worker_pid($node, 'postgres');
+# Another worker goes on by what the one before has left.
+my ($session, $pid) = hold_worker($node, 'postgres');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+$session->quit;
+after('another worker', '');
+insert('ta');
+after('another worker and one row', 'a');
 
-	$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
-	wait_for_pid($node, 'postgres', $pid);
-	rest($node);
-	return;
-}
-
-replace_worker();
-after('another worker', 'a b');
-then_nothing('another worker');
+# Let another launcher take over.  Nobody has watched the configuration
+# meanwhile, so everything is taken for changed, once.
+my $launcher = "SELECT pid FROM pg_stat_activity
+	WHERE backend_type = 'bigbrotr_refresher launcher'";
+$pid = $node->safe_psql('postgres', $launcher);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+$node->poll_query_until('postgres',
+	"SELECT count(*) = 1 FROM ($launcher) AS l WHERE pid <> $pid")
+  or die 'there is no other launcher';
+after('another launcher', 'a b');
+then_nothing('another launcher');
 
 # ---- resets of the statistics ------------------------------------------------
 

@@ -27,7 +27,6 @@ $node->safe_psql(
 	CREATE FUNCTION gate_refresh() RETURNS void
 	LANGUAGE sql AS 'SELECT pg_advisory_xact_lock_shared(1)';
 });
-my $worker = wait_for_pid($node, 'postgres');
 
 # The worker and its helpers have read the configuration as it is now, if they
 # were between two views.  Within one, they have only got the signal.
@@ -125,14 +124,20 @@ counting('on');
 is($seen[0], 'view_refreshed', 'off and on while the worker rests');
 is(view(), table(), 'it is up to date');
 
-# While there is no worker: the next one cannot know.
-$node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
+# While there is no launcher: the next one cannot know.
+my $launcher = "SELECT pid FROM pg_stat_activity
+	WHERE backend_type = 'bigbrotr_refresher launcher'";
+my $pid = $node->safe_psql('postgres', $launcher);
+cycle_while(sub { });
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 counting('off');
 insert();
 counting('on');
-$worker = wait_for_pid($node, 'postgres', $worker);
+$node->poll_query_until('postgres',
+	"SELECT count(*) = 1 FROM ($launcher) AS l WHERE pid <> $pid")
+  or die 'there is no other launcher';
 @seen = cycle_while(sub { });
-is($seen[0], 'view_refreshed', 'while there is no worker');
+is($seen[0], 'view_refreshed', 'while there is no launcher');
 is(view(), table(), 'it is up to date');
 
 # Other reloads do no harm.

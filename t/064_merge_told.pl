@@ -36,7 +36,7 @@ $node->safe_psql(
 	CREATE MATERIALIZED VIEW plain AS SELECT 1 AS n WITH NO DATA;
 	VACUUM ANALYZE many;
 });
-wait_for_pid($node, 'postgres');
+wait_for_rest($node, 'postgres');
 
 sub run_all
 {

@@ -62,16 +62,26 @@ sub rest
 	return;
 }
 
+# Without the extension the worker stays.
 sub _rest
 {
 	my ($node, $database) = @_;
+	my $workers = "SELECT count(*) FROM pg_stat_activity
+		WHERE backend_type = 'bigbrotr_refresher' AND datname = '$database'";
+	my $disabled = "($workers AND state = 'idle' AND query = 'disabled') = 1";
+	my $gone = "state = 'disabled' AND pid IS NULL
+		FROM bigbrotr_refresher.status WHERE database = '$database'";
 
-	$node->poll_query_until(
-		'postgres',
-		"SELECT count(*) = 1 FROM pg_stat_activity
-		 WHERE backend_type = 'bigbrotr_refresher' AND datname = '$database'
-			AND state = 'idle' AND query = 'disabled'")
-	  or die "the worker of $database does not rest";
+	wait_until(
+		"the worker of $database rests",
+		sub {
+			return 't' eq $node->safe_psql($database, "SELECT $disabled")
+			  || (
+				$node->safe_psql($database,
+					"SELECT count(*) FROM pg_extension
+					 WHERE extname = 'bigbrotr_refresher'")
+				&& 't' eq $node->safe_psql($database, "SELECT $gone"));
+		});
 	return;
 }
 
