@@ -49,10 +49,18 @@
 /* ... and say so after that time: places come and go with parallel queries */
 #define LAUNCHER_PATIENCE	(5 * USECS_PER_SEC)
 
+/* A worker that this launcher has started, and that has not ended yet */
+typedef struct LauncherWorker
+{
+	Oid			database;
+	BackgroundWorkerHandle *handle;
+} LauncherWorker;
+
 /* What the launcher knows from one turn of its loop to the next */
 typedef struct LauncherState
 {
 	MemoryContext turn_context; /* reset with each turn */
+	List	   *workers;		/* of LauncherWorker, in TopMemoryContext */
 	uint64		roster;			/* version of the roster that it has read */
 	bool		roster_outdated;
 	bool		empty_reported; /* that there is nothing to serve */
@@ -70,6 +78,10 @@ static int	launcher_limit(void);
 static bool launcher_start_workers(LauncherState *state,
 								   const ClaimFacts *facts,
 								   const LaunchDecision *decision);
+static bool launcher_start_worker(LauncherState *state,
+								  const ClaimFacts *database, Oid role);
+static void launcher_forget_workers(LauncherState *state);
+static bool launcher_has_worker(const LauncherState *state, Oid database);
 static bool launcher_find_role(LauncherState *state, Oid *role);
 static void launcher_report_full(LauncherState *state, bool full);
 static void launcher_sleep(int64 pause);
@@ -279,16 +291,78 @@ launcher_start_workers(LauncherState *state, const ClaimFacts *facts,
 	}
 	for (int i = 0; i < decision->nstarts; i++)
 	{
-		const ClaimFacts *database = &facts[decision->order[i]];
-
-		claim_starting(database->slot);
-		if (!worker_start(database->database, role, database->name))
-		{
-			claim_not_started(database->slot);
+		if (!launcher_start_worker(state, &facts[decision->order[i]], role))
 			return false;
-		}
 	}
 	return true;
+}
+
+/*
+ * Start a worker for this database, unless the last one is still about to end:
+ * that one has a place which the helpers of the next one may need.  When it has
+ * ended, the postmaster wakes us up.  Returns false if there was no place.
+ */
+static bool
+launcher_start_worker(LauncherState *state, const ClaimFacts *database,
+					  Oid role)
+{
+	MemoryContext caller;
+	LauncherWorker *worker;
+	BackgroundWorkerHandle *handle;
+
+	launcher_forget_workers(state);
+	if (launcher_has_worker(state, database->database))
+		return true;
+	claim_starting(database->slot);
+	caller = MemoryContextSwitchTo(TopMemoryContext);
+	handle = worker_start(database->database, role, database->name);
+	if (handle == NULL)
+		claim_not_started(database->slot);
+	else
+	{
+		worker = palloc(sizeof(LauncherWorker));
+		worker->database = database->database;
+		worker->handle = handle;
+		state->workers = lappend(state->workers, worker);
+	}
+	MemoryContextSwitchTo(caller);
+	return handle != NULL;
+}
+
+/*
+ * Forget the workers that have ended.
+ */
+static void
+launcher_forget_workers(LauncherState *state)
+{
+	ListCell   *cell;
+
+	foreach(cell, state->workers)
+	{
+		LauncherWorker *worker = lfirst(cell);
+		pid_t		pid;
+
+		if (GetBackgroundWorkerPid(worker->handle, &pid) != BGWH_STOPPED)
+			continue;
+		state->workers = foreach_delete_current(state->workers, cell);
+		pfree(worker->handle);
+		pfree(worker);
+	}
+}
+
+static bool
+launcher_has_worker(const LauncherState *state, Oid database)
+{
+	ListCell   *cell;
+
+	foreach(cell, state->workers)
+	{
+		const LauncherWorker *worker = lfirst(cell);
+
+		if (worker->database == database)
+			return true;
+	}
+	return false;
 }
 
 /*

@@ -110,10 +110,11 @@ static bool worker_check_history(WorkerState *state);
 static void worker_sleep(WorkerState *state);
 
 /*
- * Have a worker started for a database; in the launcher only.  Returns false if
- * there is no place for it.
+ * Have a worker started for a database; in the launcher only.  Returns its
+ * handle, allocated in the caller's context, or NULL if there is no place for
+ * it.
  */
-bool
+BackgroundWorkerHandle *
 worker_start(Oid database, Oid role, const char *name)
 {
 	BackgroundWorker worker;
@@ -124,9 +125,8 @@ worker_start(Oid database, Oid role, const char *name)
 	memcpy(worker.bgw_extra, &args, sizeof(args));
 	worker.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
-		return false;
-	pfree(handle);
-	return true;
+		return NULL;
+	return handle;
 }
 
 /*
