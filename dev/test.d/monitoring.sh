@@ -439,9 +439,7 @@ check_dashboard() {
 check_cycle_in_hand() {
 	local holder
 
-	sql -c 'BEGIN; REFRESH MATERIALIZED VIEW event_stats; SELECT pg_sleep(600)' \
-		>/dev/null 2>&1 &
-	holder=$!
+	hold_view & holder=$!
 	holds "a view is held" await held
 	sql -c 'SELECT FROM bigbrotr_refresher.run()'
 	seen "a cycle is running" 'bigbrotr_refresher_cycle_running == 1'
@@ -452,12 +450,34 @@ check_cycle_in_hand() {
 	alert BigbrotrRefresherCycleOverruns
 	alert BigbrotrRefresherViewNotRefreshed 'view="event_stats"'
 	parameter interval "'1d'"
-	sql -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-		WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()" >/dev/null
+	release_view
 	wait "$holder" 2>/dev/null || true
 	seen "the cycle has ended" 'bigbrotr_refresher_cycle_running == 0'
 	no_alert BigbrotrRefresherCycleOverruns
 	no_alert BigbrotrRefresherViewNotRefreshed
+}
+
+hold_view() {
+	sql -c 'BEGIN; REFRESH MATERIALIZED VIEW event_stats; SELECT pg_sleep(600)' \
+		>/dev/null 2>&1
+}
+
+release_view() {
+	sql -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()" >/dev/null
+}
+
+at_rest() {
+	[ "$(sql -c "SELECT state, pid IS NULL
+		FROM bigbrotr_refresher.status")" = 'resting|t' ]
+}
+
+# Terminate the worker, once it waits for the view.
+terminate_worker() {
+	[ "$(sql -c "SELECT pg_terminate_backend(pid)
+		FROM pg_locks JOIN pg_stat_activity USING (pid)
+		WHERE backend_type = 'bigbrotr_refresher' AND NOT granted
+		AND relation = 'event_stats'::regclass")" = t ]
 }
 
 held() {
@@ -551,10 +571,18 @@ check_disabled() {
 	no_alert BigbrotrRefresherDisabled
 }
 
-# It is to be started again only after an hour.
+# A worker that is killed in a cycle: another one is to start only after an hour.
 check_missing_worker() {
-	sql -c "SELECT pg_terminate_backend(pid) FROM bigbrotr_refresher.status" \
-		>/dev/null
+	local holder
+
+	holds "at rest there is no process" await at_rest
+	seen "which is all right" 'bigbrotr_refresher_worker_up == 1'
+	hold_view & holder=$!
+	holds "a view is held" await held
+	sql -c 'SELECT FROM bigbrotr_refresher.run()'
+	holds "a worker waits for it" await terminate_worker
+	release_view
+	wait "$holder" 2>/dev/null || true
 	seen "the worker is missing" 'bigbrotr_refresher_worker_up == 0'
 	alert BigbrotrRefresherWorkerMissing
 	seen "what it did is still known" "$(gauge views_total) == 13"
