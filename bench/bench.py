@@ -8,6 +8,7 @@ import platform
 import asyncpg
 
 import cycles
+import databases
 import dispatch
 import idle
 import memory
@@ -25,6 +26,7 @@ PARTS = {
     "memory": memory.measure,
     "skip": skipping.measure,
     "merge": merging.measure,
+    "databases": databases.measure,
 }
 
 
