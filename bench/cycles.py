@@ -53,11 +53,13 @@ class Bench:
         """One worker, without parallel query."""
         await server.configure(self.connection,
                                bigbrotr_refresher__max_workers=1, **SERIAL)
-        await server.idle(self.connection)
-        pid = await server.worker_pid(self.connection)
-        before = server.processor_seconds(pid)
+        await server.gone(self.connection)
+        postmaster = server.postmaster_pid()
+        before = server.processor_seconds(postmaster, True)
         seconds = await self._run()
-        used = server.processor_seconds(pid) - before
+        # The worker's, which has ended, and that of nobody else.
+        await server.gone(self.connection)
+        used = server.processor_seconds(postmaster, True) - before
         durations = {row["view"]: row["seconds"]
                      for row in await self._history()}
         self.serial_runs.append((used, durations))

@@ -1,4 +1,4 @@
-"""How often a process with nothing to do wakes up."""
+"""How often a process with nothing to do wakes up, and what it holds."""
 
 import time
 
@@ -17,11 +17,13 @@ async def measure(options):
                       " LANGUAGE sql AS ''")
     connection = await server.serve(DATABASE, "nothing")
     pids = {
-        "bigbrotr_refresher": await server.worker_pid(connection),
+        "bigbrotr_refresher": await server.launcher_pid(connection),
         "pg_cron, without a job": await connection.fetchval(
             "SELECT pid FROM pg_stat_activity"
             " WHERE backend_type = 'pg_cron launcher'"),
     }
+    await server.gone(connection)
+    others = len(server.workers()) - 1
     await connection.close()
 
     time.sleep(2)
@@ -38,7 +40,10 @@ async def measure(options):
     report.table(("", "times", "an hour"),
                  [(name, number, f"{3600 // seconds * number:,}")
                   for name, number in woken.items()])
-    report.goal("wake-ups of the worker", woken["bigbrotr_refresher"], 0)
+    private = server.status_of(pids["bigbrotr_refresher"])["RssAnon"] / 1024
+    report.goal("wake-ups of the launcher", woken["bigbrotr_refresher"], 0)
+    report.goal("private memory of the launcher", private, 10, " MB")
+    report.goal("other processes", others, 0)
     print()
 
 

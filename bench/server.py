@@ -108,17 +108,42 @@ async def serve(database, views):
 
 
 async def idle(connection):
-    """Wait until the worker has nothing to do."""
+    """Wait until there is nothing to do."""
     while not await connection.fetchval(
-            "SELECT state = 'idle' AND next_due > now()"
-            " FROM bigbrotr_refresher.status"):
+            "SELECT s.state IN ('resting', 'idle') AND s.next_due > now()"
+            " AND NOT EXISTS (SELECT FROM pg_stat_activity AS a"
+            " WHERE a.backend_type LIKE 'bigbrotr_refresher%'"
+            " AND a.state = 'active')"
+            " FROM bigbrotr_refresher.status AS s"):
         time.sleep(0.05)
 
 
-async def worker_pid(connection):
+async def gone(connection):
+    """Wait until the worker has ended and was reaped."""
+    await idle(connection)
+    while workers() - {await launcher_pid(connection)}:
+        time.sleep(0.01)
+    time.sleep(0.1)
+
+
+def workers():
+    """The server's processes that are ours."""
+    postmaster = postmaster_pid()
+    found = set()
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if (b"bigbrotr_refresher" in (path / "cmdline").read_bytes()
+                    and int(_stat(path.name)[1]) == postmaster):
+                found.add(int(path.name))
+        except OSError:
+            pass                # it is gone
+    return found
+
+
+async def launcher_pid(connection):
     return await connection.fetchval(
         "SELECT pid FROM pg_stat_activity"
-        " WHERE backend_type = 'bigbrotr_refresher'")
+        " WHERE backend_type = 'bigbrotr_refresher launcher'")
 
 
 def postmaster_pid():

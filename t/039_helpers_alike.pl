@@ -44,15 +44,26 @@ $node->safe_psql(
 	CREATE FUNCTION two_refresh() RETURNS void LANGUAGE sql
 	AS 'SELECT public.both()';
 	CREATE FUNCTION three_refresh() RETURNS void LANGUAGE sql AS '';
+	CREATE TABLE elsewhere.done (view text);
+	CREATE FUNCTION elsewhere.one_refresh() RETURNS void LANGUAGE sql
+	AS $$ SELECT public.both(); INSERT INTO elsewhere.done VALUES ('one') $$;
+	CREATE FUNCTION elsewhere.two_refresh() RETURNS void LANGUAGE sql
+	AS $$ SELECT public.both(); INSERT INTO elsewhere.done VALUES ('two') $$;
+	CREATE FUNCTION elsewhere.three_refresh() RETURNS void LANGUAGE sql
+	AS $$ INSERT INTO elsewhere.done VALUES ('three') $$;
 });
 wait_for_rest($node, 'postgres');
 my $run = 'SELECT refreshed, failed FROM bigbrotr_refresher.run(true)';
 is($node->safe_psql('postgres', $run), '3|0', 'two processes work');
 
-# New sessions look elsewhere, where nothing of that name is.
+# The next cycle looks elsewhere, where others of these names are.
 $node->safe_psql('postgres',
 	'ALTER DATABASE postgres SET search_path = elsewhere');
 is($node->safe_psql('postgres', $run), '3|0',
+	'another search_path is that of the next cycle');
+is( $node->safe_psql('postgres',
+		"SELECT string_agg(view, ' ' ORDER BY view) FROM elsewhere.done"),
+	'one three two',
 	'a helper looks names up as its leader does');
 
 # Somebody takes the slots, and gives them back, again and again.

@@ -266,7 +266,8 @@ foreach my $forged (q{'forged'}, q{''}, q{'2' || substr(change_mark, 2)},
 }
 
 $node->safe_psql('postgres', 'DROP EXTENSION bigbrotr_refresher');
-after('without the extension', '');
+after('without the extension and its marks', 'a b');
+then_nothing('without the extension');
 insert('tb');
 after('a change without the extension', 'b');
 $node->restart;
