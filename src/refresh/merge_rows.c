@@ -19,6 +19,7 @@
 
 #include "access/detoast.h"
 #include "access/genam.h"
+#include "access/tupmacs.h"
 #include "catalog/pg_index.h"
 #include "commands/tablespace.h"
 #include "common/hashfn.h"
@@ -79,6 +80,7 @@ struct MergeFile
 
 static void merge_shape_add_index(MergeShape *shape, Relation index);
 static void merge_shape_add_unique(MergeShape *shape, Relation index);
+static Datum merge_stored_value(Form_pg_attribute attribute, Datum value);
 static uint64 merge_hash_value(Form_pg_attribute attribute, Datum value,
 							   bool cheap);
 static void merge_file_put_in_memory(MergeFile *file,
@@ -207,6 +209,24 @@ merge_hash(const MergeShape *shape, TupleTableSlot *slot)
 }
 
 /*
+ * A value as it is after it was stored.
+ *
+ * One that is passed by value and narrower than a Datum may have anything in
+ * the bits that it does not use, and functions differ there: hashtext() leaves
+ * them zero, while a stored negative integer has them set.
+ */
+static Datum
+merge_stored_value(Form_pg_attribute attribute, Datum value)
+{
+	Datum		room = 0;
+
+	if (!attribute->attbyval)
+		return value;
+	store_att_byval(&room, value, attribute->attlen);
+	return fetch_att(&room, true, attribute->attlen);
+}
+
+/*
  * "cheap": it need not be the best hash.
  */
 static uint64
@@ -215,6 +235,7 @@ merge_hash_value(Form_pg_attribute attribute, Datum value, bool cheap)
 	struct varlena *packed;
 	uint64		hash;
 
+	value = merge_stored_value(attribute, value);
 	if (attribute->attbyval)
 		return hash_bytes_extended((unsigned char *) &value, sizeof(Datum), 0);
 	if (attribute->attlen > 0)
@@ -259,7 +280,9 @@ merge_compare(const MergeShape *shape, TupleTableSlot *old,
 		bool		same = isnull == old->tts_isnull[i];
 
 		if (same && !isnull)
-			same = datum_image_eq(old->tts_values[i], new->tts_values[i],
+			same = datum_image_eq(old->tts_values[i],
+								  merge_stored_value(attribute,
+													 new->tts_values[i]),
 								  attribute->attbyval, attribute->attlen);
 		if (shape->is_key[i] && isnull)
 			null_key = true;
