@@ -160,7 +160,31 @@ package_known() {
 # need_packages PACKAGE...: install those that are not there, and say which.
 # A server package makes no cluster and leaves no server running.
 need_packages() {
-	local package missing=() update=no server=no log
+	install_missing "$@" || die "could not install $*"
+}
+
+# want_packages PACKAGE...: the same for what tests are skipped without; what
+# cannot be had is said.
+want_packages() {
+	local package known=()
+
+	# A chroot has no lists at first.
+	compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null ||
+		apt_get update >&2 || true
+	for package in "$@"; do
+		if package_known "$package"; then
+			known+=("$package")
+		else
+			say "WARNING: there is no $package here: tests are SKIPPED"
+		fi
+	done
+	install_missing "${known[@]}" ||
+		say "WARNING: could not install ${known[*]}: tests are SKIPPED"
+}
+
+# install_missing PACKAGE...: fails, having said why, if apt does.
+install_missing() {
+	local package missing=() update=no server=no log status=0
 
 	for package in "$@"; do
 		package_installed "$package" && continue
@@ -182,11 +206,11 @@ need_packages() {
 		! { apt_get update && apt_get install "${missing[@]}"; } >>"$log" 2>&1
 	then
 		tail -n 30 "$log" >&2
-		rm -f "$log"
-		die "could not install ${missing[*]}"
+		status=1
 	fi
 	rm -f "$log"
 	[ "$server" = no ] || allow_main_cluster
+	return "$status"
 }
 
 # Debian's server packages create a cluster and start it; these settings,

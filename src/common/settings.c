@@ -18,6 +18,8 @@
 
 #include "src/common/settings.h"
 
+bool		refresher_is_behind = false;
+
 /* Requests to read the configuration: made, and followed */
 static volatile sig_atomic_t settings_requested = 0;
 static sig_atomic_t settings_followed = 0;

@@ -38,6 +38,10 @@ extern const DatabaseList *refresher_database_list;
 extern char *refresher_role;
 extern int	refresher_restart_interval; /* in seconds */
 
+/* Were other libraries loaded before this one, so that they do not see the
+ * commands that it takes over? */
+extern bool refresher_is_behind;
+
 /* May be set for a database or a role as well */
 extern bool refresher_enabled;
 extern int	refresher_interval; /* in seconds */

@@ -28,6 +28,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
@@ -37,6 +38,7 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/evtcache.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -56,6 +58,7 @@ static HeapTuple target_find_function(RefreshTarget *target);
 static HeapTuple target_function_in(const char *name, Oid namespace);
 static bool target_trusts(Form_pg_proc proc, Oid role);
 static const char *target_role_name(Oid role);
+static bool target_has_trigger_in_c(EventTriggerEvent event);
 static void target_choose_refresh(RefreshTarget *target);
 static bool target_has_full_unique_index(Oid relid);
 static bool target_explain_encoding(RefreshTarget *target);
@@ -139,6 +142,48 @@ target_check_unchanged(const RefreshTarget *planned, const RefreshTarget *now)
 					target_display(target_label(planned->schema,
 												planned->name))),
 			 errhint("The next cycle will find what there is then.")));
+}
+
+/*
+ * May REFRESH commands be taken over in this database?
+ *
+ * An event trigger of a library, such as pgaudit's, may raise an ERROR if its
+ * library has not seen the command before.  It has not, if it was loaded
+ * before this one.
+ */
+bool
+target_merges_are_safe(void)
+{
+	return !refresher_is_behind ||
+		!(target_has_trigger_in_c(EVT_DDLCommandStart) ||
+		  target_has_trigger_in_c(EVT_DDLCommandEnd) ||
+		  target_has_trigger_in_c(EVT_SQLDrop));
+}
+
+static bool
+target_has_trigger_in_c(EventTriggerEvent event)
+{
+	List	   *functions = NIL;
+	ListCell   *cell;
+	bool		found = false;
+
+	/* What the cache returns may be freed as catalogs are looked at. */
+	foreach(cell, EventCacheLookup(event))
+		functions = lappend_oid(functions,
+								((EventTriggerCacheItem *) lfirst(cell))->fnoid);
+	foreach(cell, functions)
+	{
+		HeapTuple	tuple = SearchSysCache1(PROCOID,
+											ObjectIdGetDatum(lfirst_oid(cell)));
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		if (((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId)
+			found = true;
+		ReleaseSysCache(tuple);
+	}
+	list_free(functions);
+	return found;
 }
 
 /*
@@ -464,7 +509,8 @@ target_choose_refresh(RefreshTarget *target)
 	class = (Form_pg_class) GETSTRUCT(tuple);
 	if (class->relispopulated)
 	{
-		if (refresher_merge != MERGE_OFF && class->relam == HEAP_TABLE_AM_OID)
+		if (refresher_merge != MERGE_OFF &&
+			class->relam == HEAP_TABLE_AM_OID && target_merges_are_safe())
 			target->method = REFRESH_METHOD_MERGE;
 		else if (compat_may_make_temporary(class->relowner) &&
 				 target_has_full_unique_index(target->relid))

@@ -55,6 +55,7 @@ typedef struct RefreshTarget
 extern void target_resolve(RefreshTarget *target, Oid role);
 extern void target_check_unchanged(const RefreshTarget *planned,
 								   const RefreshTarget *now);
+extern bool target_merges_are_safe(void);
 extern void target_raise(const RefreshTarget *target);
 extern void target_lock(const RefreshTarget *target);
 extern FuncExpr *target_call(const RefreshTarget *target);

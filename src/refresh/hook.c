@@ -78,7 +78,8 @@ void
 hook_install(void)
 {
 	hook_previous = ProcessUtility_hook;
-	if (hook_previous != NULL)
+	refresher_is_behind = hook_previous != NULL;
+	if (refresher_is_behind)
 		ereport(LOG,
 				(errmsg(REFRESHER_NAME ": other libraries are listed before it in \"shared_preload_libraries\""),
 				 errdetail("They do not see the refreshes that are merged."),

@@ -43,6 +43,7 @@
 #include "utils/syscache.h"
 
 #include "src/common/compat.h"
+#include "src/plan/target.h"
 #include "src/refresh/merge.h"
 
 /* Receives the rows of the query */
@@ -76,7 +77,8 @@ merge_can(Oid relid)
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
-	can = merge_class_can((Form_pg_class) GETSTRUCT(tuple));
+	can = merge_class_can((Form_pg_class) GETSTRUCT(tuple)) &&
+		target_merges_are_safe();
 	ReleaseSysCache(tuple);
 	return can;
 }
