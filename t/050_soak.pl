@@ -110,7 +110,9 @@ sub check_alive_once
 # At the end all views are there, refreshed, not degraded, and not stale.
 sub close_scene
 {
-	$scene->set(views => '*', interval => '1s', skip_unchanged => 'on');
+	$scene->set(
+		views => '*', interval => '1s', skip_unchanged => 'on',
+		merge => 'worker');
 	check_all($scene);
 	check_quiet($scene);
 	$scene->stop_load;
@@ -124,10 +126,14 @@ sub close_scene
 		my $count = $scene->sql($database,
 			'SELECT count(*) FROM bigbrotr_refresher.views');
 		my $expected = $database eq 'shop' ? 9 : 22;
+		my $merged = $scene->sql($database,
+			"SELECT count(*) FROM bigbrotr_refresher.history
+			 WHERE method = 'merge' AND rows_inserted IS NOT NULL");
 
 		$scene->complain("at the end, of $database: $found") if $found ne '';
 		$scene->complain("at the end $database has $count views")
 		  if $count != $expected;
+		$scene->complain("nothing was merged in $database") if $merged == 0;
 	}
 	return !@{ $scene->{complaints} };
 }

@@ -345,6 +345,9 @@ sub check_quiet
 		my $stale = $scene->sql($database, different_sql());
 
 		$scene->complain("stale in $database: $stale") if $stale ne '';
+		my (undef, @broken) = $scene->list($database, broken_sql());
+
+		$scene->complain("broken in $database: @broken") if @broken;
 	}
 	check_standby($scene);
 	$scene->pause_load(0);

@@ -49,6 +49,7 @@ sub _random_settings
 		retry_interval => $scene->pick('0', '1s', '2s', '5min'),
 		max_workers => $scene->pick(1, 2, 3, 3, 4),
 		skip_unchanged => $scene->pick('on', 'off'),
+		merge => $scene->pick('worker', 'worker', 'all', 'all', 'off'),
 		notify_channel => $scene->pick('', '', 'refreshed', 'Odd "channel"'));
 }
 

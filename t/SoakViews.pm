@@ -15,7 +15,7 @@ use Skipping qw(is_different_sql);
 
 our @EXPORT = qw(
   make_database make_extension extension_sql load_scripts compare_sql
-  different_sql random_list invalid_list hopeless
+  different_sql broken_sql random_list invalid_list hopeless
   is_marked
 );
 
@@ -84,6 +84,7 @@ sub make_database
 
 	# Sorting is to need files.
 	$scene->sql('postgres', "ALTER DATABASE $database SET work_mem = '64kB'");
+	$scene->sql($database, 'CREATE EXTENSION amcheck');
 	load_demo($scene->node, $database) if $database eq 'bigbrotr';
 	$scene->sql($database, _relations());
 	$scene->sql($database, _functions());
@@ -271,6 +272,19 @@ sub different_sql
 		AND soak.is_different(c.oid)};
 }
 
+# Raises an error if an index of a materialized view, or its table, is broken.
+sub broken_sql
+{
+	return q{
+	SELECT count(bt_index_check(x.indexrelid, true))
+	FROM pg_index AS x JOIN pg_class AS v ON v.oid = x.indrelid
+	JOIN pg_class AS i ON i.oid = x.indexrelid
+	JOIN pg_am AS a ON a.oid = i.relam
+	WHERE v.relkind = 'm' AND a.amname = 'btree' AND x.indisvalid;
+	SELECT format('%s (%s,%s): %s', v.oid::regclass, h.blkno, h.offnum, h.msg)
+	FROM pg_class AS v, verify_heapam(v.oid) AS h WHERE v.relkind = 'm'};
+}
+
 # load_scripts(): by name, the database, the program, the seconds until it runs
 # again, and what it runs.  One that changes nothing that is checked goes on
 # while the load pauses.
@@ -316,6 +330,8 @@ sub load_scripts
 		refreshers => [
 			'bigbrotr', 'psql -Xq',
 			1, "SELECT bigbrotr_refresher.refresh('kind_counts');\n"
+			  . "REFRESH MATERIALIZED VIEW CONCURRENTLY network_stats;\n"
+			  . 'REFRESH MATERIALIZED VIEW CONCURRENTLY soak."Odd; name";' . "\n"
 		],
 		shoppers => [ 'shop', 'psql -Xq', 1.5, $calls . $asked ]);
 }
