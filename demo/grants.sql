@@ -12,9 +12,7 @@ FROM pg_catalog.pg_matviews
 WHERE schemaname = 'public'
 \gexec
 
-/* A concurrent refresh builds its difference in a temporary table. */
 GRANT CONNECT ON DATABASE :"DBNAME" TO refresher, writer, reader;
-GRANT TEMPORARY ON DATABASE :"DBNAME" TO refresher;
 
 GRANT USAGE ON SCHEMA public TO refresher, writer, reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader;
