@@ -59,7 +59,7 @@ sub start_node
 		CREATE TABLE source AS
 			SELECT g AS id, 0 AS n FROM generate_series(1, 2000) AS g;
 		CREATE FUNCTION count_rows() RETURNS bigint LANGUAGE plpgsql
-		AS 'BEGIN RETURN (SELECT count(*) AS counted FROM source); END';
+		AS 'BEGIN RETURN (SELECT count(*) AS counted FROM public.source); END';
 		CREATE MATERIALIZED VIEW seen AS
 			SELECT id, n, CASE WHEN id = 1 THEN count_rows() END AS c FROM source;
 		CREATE UNIQUE INDEX ON seen (id)});
@@ -94,11 +94,11 @@ sub seen
 		q{SELECT string_agg(concat_ws(' ', substring(query, '^REFRESH|counted'),
 			calls, CASE WHEN rows > 1 THEN 'many' END,
 			CASE WHEN toplevel THEN 'top' END), ', ' ORDER BY query DESC)
-		FROM pg_stat_statements WHERE query ~ '^REFRESH|counted FROM source'})
+		FROM pg_stat_statements WHERE query ~ '^REFRESH|counted FROM public.source'})
 	  if $installed{pg_stat_statements};
 	$seen{pg_stat_kcache} = query(
 		q{SELECT string_agg(DISTINCT substring(query, '^REFRESH|counted'), ', ')
-		FROM pg_stat_kcache_detail WHERE query ~ '^REFRESH|counted FROM source'})
+		FROM pg_stat_kcache_detail WHERE query ~ '^REFRESH|counted FROM public.source'})
 	  if $installed{pg_stat_kcache};
 	$seen{auto_explain} = join ', ',
 	  ($log =~ /Query Text: (REFRESH).*\n\t.*Seq Scan on public.source .*actual/),
@@ -106,7 +106,7 @@ sub seen
 	  if $installed{auto_explain};
 	$seen{pgaudit} = join ', ',
 	  ($log =~ /AUDIT: SESSION,\d+,\d+,DDL,(REFRESH) MATERIALIZED VIEW,/),
-	  ($log =~ /AUDIT: SESSION,\d+,\d+,READ,SELECT,.*(counted) FROM source/)
+	  ($log =~ /AUDIT: SESSION,\d+,\d+,READ,SELECT,.*(counted) FROM public.source/)
 	  if $installed{pgaudit};
 	return \%seen;
 }
