@@ -23,7 +23,9 @@ async def measure(options):
     server.psql(DATABASE, "-c", f"""
         CREATE EXTENSION bigbrotr_refresher;
         CREATE FUNCTION nothing_refresh() RETURNS void LANGUAGE sql AS '';
-        CREATE MATERIALIZED VIEW merged AS SELECT 1 AS n;
+        CREATE MATERIALIZED VIEW merged WITH (fillfactor = 50) AS
+        SELECT n, random() AS value, repeat('x', n) AS text
+        FROM generate_series(1, 100) AS n;
         CREATE UNIQUE INDEX ON merged (n);
         ALTER MATERIALIZED VIEW merged OWNER TO {server.ROLE};
         CREATE TABLE look (kb int);
