@@ -24,13 +24,16 @@ OBJS = \
 	src/record/told.o \
 	src/record/watch.o \
 	src/refresh/change.o \
+	src/refresh/condition.o \
 	src/refresh/hook.o \
 	src/refresh/merge.o \
 	src/refresh/merge_command.o \
 	src/refresh/merge_diff.o \
+	src/refresh/merge_query.o \
 	src/refresh/merge_rows.o \
 	src/refresh/merge_table.o \
 	src/refresh/merge_write.o \
+	src/refresh/part.o \
 	src/refresh/query.o \
 	src/refresh/refresh.o \
 	src/refresh/state.o \

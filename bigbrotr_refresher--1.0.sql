@@ -35,6 +35,7 @@ CREATE TABLE history (
     rows_inserted bigint,
     rows_updated bigint,
     rows_deleted bigint,
+    condition text,
     PRIMARY KEY (view, id)
 );
 CREATE INDEX ON history (started_at);
@@ -62,11 +63,13 @@ COMMENT ON COLUMN history.shared_blks_read IS 'blocks read into shared buffers';
 COMMENT ON COLUMN history.temp_blks_read IS 'blocks of temporary files read';
 COMMENT ON COLUMN history.temp_blks_written IS 'blocks of temporary files written';
 COMMENT ON COLUMN history.data_as_of IS
-'age of the rows of the view after the attempt: its own start, or the data_as_of of what it read if that is older';
+'age of the rows of the view after the attempt: its own start, or the data_as_of of what it read if that is older; null: only some were refreshed';
 COMMENT ON COLUMN history.rows_inserted IS
 'rows that were inserted; null: it was not merged, so all were written';
 COMMENT ON COLUMN history.rows_updated IS 'rows that were updated; null: not merged';
 COMMENT ON COLUMN history.rows_deleted IS 'rows that were deleted; null: not merged';
+COMMENT ON COLUMN history.condition IS
+'only the rows for which this holds were refreshed; null: all';
 
 /*
  * A row for each view: what is known of it after its last attempt, and written
@@ -212,6 +215,13 @@ AS 'MODULE_PATHNAME', 'bigbrotr_refresher_refresh';
 COMMENT ON FUNCTION refresh(text) IS
 'refresh one view here, in this transaction and with the rights of the caller';
 
+CREATE FUNCTION refresh(view text, condition text)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'bigbrotr_refresher_refresh_part';
+COMMENT ON FUNCTION refresh(text, text) IS
+'refresh the rows of one materialized view for which a condition on columns of a unique index holds, in this transaction; for its owner alone';
+
 /*
  * A view is degraded if anything that it reads, directly or through others,
  * failed when it was last tried.
@@ -292,7 +302,7 @@ COMMENT ON FUNCTION timeline(timestamptz) IS
 GRANT USAGE ON SCHEMA bigbrotr_refresher TO pg_monitor;
 GRANT SELECT ON history, view_state, status, views TO pg_monitor;
 REVOKE ALL ON FUNCTION plan(), status(), run(boolean), refresh(text),
-    timeline(timestamptz), drop_replicated()
+    refresh(text, text), timeline(timestamptz), drop_replicated()
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plan(), status(), timeline(timestamptz)
 TO pg_monitor;

@@ -48,6 +48,7 @@ PG_FUNCTION_INFO_V1(bigbrotr_refresher_plan);
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_status);
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_run);
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_refresh);
+PG_FUNCTION_INFO_V1(bigbrotr_refresher_refresh_part);
 
 /* A row in the making */
 typedef struct SqlRow
@@ -68,13 +69,14 @@ static const char *sql_state_name(StatusState state);
 static Datum sql_running(const StatusReport *report);
 static Datum sql_buckets(const StatusData *data);
 static Datum sql_labels(const RefreshPlan *plan, const int *items, int nitems);
+static RefreshTarget sql_target(const char *name);
 static TimestampTz sql_data_as_of(const RefreshPlan *plan,
 								  const PlanItem *item,
 								  const RefreshResult *result);
 static const PlanItem *sql_find_item(const RefreshPlan *plan,
 									 const RefreshTarget *target);
-static void sql_refuse_null(FunctionCallInfo fcinfo, const char *function,
-							const char *hint);
+static void sql_refuse_null(FunctionCallInfo fcinfo, int number,
+							const char *function, const char *hint);
 static Datum sql_text(const char *value);
 static void sql_put(SqlRow *row, Datum value);
 static void sql_put_null(SqlRow *row);
@@ -351,7 +353,7 @@ bigbrotr_refresher_run(PG_FUNCTION_ARGS)
 	int64		duration;
 
 	sql_require_preload();
-	sql_refuse_null(fcinfo, "run(wait)",
+	sql_refuse_null(fcinfo, 0, "run(wait)",
 					"Pass \"true\" to wait for the end of the cycle, or \"false\".");
 	wait = PG_GETARG_BOOL(0);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -382,10 +384,7 @@ bigbrotr_refresher_run(PG_FUNCTION_ARGS)
 Datum
 bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 {
-	char	   *name;
-	ViewList   *list;
-	ViewListError error;
-	RefreshTarget target = {0};
+	RefreshTarget target;
 	RefreshResult result;
 	const PlanItem *item;
 	RefreshPlan *plan;
@@ -393,28 +392,9 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 	ViewState	known = {0};
 
 	sql_require_preload();
-	sql_refuse_null(fcinfo, "refresh(view)",
+	sql_refuse_null(fcinfo, 0, "refresh(view)",
 					"Pass the name of the view to refresh.");
-	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	list = palloc(view_list_size(name));
-	if (!view_list_parse(name, list, &error))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("invalid name of a view: \"%s\"", name),
-				 errdetail("At character %d: %s.", error.position,
-						   log_valid(error.reason))));
-	if (list->nspecs != 1 || list->specs[0].name == NULL ||
-		list->specs[0].interval != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("invalid name of a view: \"%s\"", name),
-				 errdetail("Exactly one view can be named, without an interval.")));
-
-	if (list->specs[0].schema != NULL)
-		target.schema = target_fold(list->specs[0].schema,
-									list->specs[0].schema_folds);
-	target.name = target_fold(list->specs[0].name, list->specs[0].name_folds);
-	target_resolve(&target, GetUserId());
+	target = sql_target(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	if (target.refused != NULL)
 		ereport(NOTICE,
 				(errmsg("the refresh function of %s is not called, since role \"%s\", to which it belongs, is not trusted",
@@ -434,6 +414,84 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 		Async_Notify(refresher_notify_channel, label);
 	told_at_commit(TOLD_VIEWS);
 	PG_RETURN_VOID();
+}
+
+/*
+ * refresh(view, condition): refresh the rows of one materialized view for which
+ * the condition holds.
+ *
+ * Always by merging, whether the view has a refresh function or not.  The
+ * worker need not know: the schedule is as it was.
+ */
+Datum
+bigbrotr_refresher_refresh_part(PG_FUNCTION_ARGS)
+{
+	RefreshTarget target;
+	RefreshResult result;
+	const PlanItem *item;
+	const char *label;
+	ViewState	known;
+	ViewState	state = {0};
+
+	sql_require_preload();
+	sql_refuse_null(fcinfo, 0, "refresh(view, condition)",
+					"Pass the name of the view to refresh.");
+	sql_refuse_null(fcinfo, 1, "refresh(view, condition)",
+					"Pass a condition on columns of a unique index of the view.");
+	target = sql_target(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	if (target.relkind != RELKIND_MATVIEW)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a materialized view",
+						target_display(target_qualified_name(&target))),
+				 errhint("Only materialized views can be refreshed in part.")));
+	if (refresher_merge == MERGE_OFF)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no view can be refreshed in part while \"" REFRESHER_NAME ".merge\" is off"),
+				 errhint("Set it to \"worker\" or \"all\".")));
+	refresh_part_in_session(&target, text_to_cstring(PG_GETARG_TEXT_PP(1)),
+							&result);
+
+	item = sql_find_item(sql_plan_as_worker(), &target);
+	label = item ? item->label : target_qualified_name(&target);
+	(void) history_read_last(label, &known);
+	state.failures = known.failures;
+	history_write(label, &state, &result);
+	if (refresher_notify_channel[0])
+		Async_Notify(refresher_notify_channel, label);
+	PG_RETURN_VOID();
+}
+
+/*
+ * What the name of one view stands for, in the list's grammar.
+ */
+static RefreshTarget
+sql_target(const char *name)
+{
+	ViewList   *list = palloc(view_list_size(name));
+	ViewListError error;
+	RefreshTarget target = {0};
+
+	if (!view_list_parse(name, list, &error))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("invalid name of a view: \"%s\"", name),
+				 errdetail("At character %d: %s.", error.position,
+						   log_valid(error.reason))));
+	if (list->nspecs != 1 || list->specs[0].name == NULL ||
+		list->specs[0].interval != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("invalid name of a view: \"%s\"", name),
+				 errdetail("Exactly one view can be named, without an interval.")));
+
+	if (list->specs[0].schema != NULL)
+		target.schema = target_fold(list->specs[0].schema,
+									list->specs[0].schema_folds);
+	target.name = target_fold(list->specs[0].name, list->specs[0].name_folds);
+	target_resolve(&target, GetUserId());
+	return target;
 }
 
 /*
@@ -503,12 +561,13 @@ sql_labels(const RefreshPlan *plan, const int *items, int nitems)
 }
 
 /*
- * Raise an ERROR if the only argument is null.
+ * Raise an ERROR if this argument, counted from 0, is null.
  */
 static void
-sql_refuse_null(FunctionCallInfo fcinfo, const char *function, const char *hint)
+sql_refuse_null(FunctionCallInfo fcinfo, int number, const char *function,
+				const char *hint)
 {
-	if (PG_ARGISNULL(0))
+	if (PG_ARGISNULL(number))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument of function %s must not be null", function),

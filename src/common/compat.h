@@ -23,6 +23,7 @@
 #include "nodes/parsenodes.h"
 #include "nodes/primnodes.h"
 #include "optimizer/optimizer.h"
+#include "parser/parse_node.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/bgworker_internals.h"
 #include "tcop/tcopprot.h"
@@ -262,6 +263,26 @@ compat_restrict_search_path(void)
 {
 #if PG_VERSION_NUM >= 170000
 	RestrictSearchPath();
+#endif
+}
+
+/*
+ * Give a query the relations that were added to a ParseState; no rights on them
+ * are asked for.
+ */
+static inline void
+compat_set_range_table(Query *query, ParseState *pstate)
+{
+	ListCell   *cell;
+
+	query->rtable = pstate->p_rtable;
+#if PG_VERSION_NUM >= 160000
+	query->rteperminfos = pstate->p_rteperminfos;
+	foreach(cell, query->rteperminfos)
+		lfirst_node(RTEPermissionInfo, cell)->requiredPerms = 0;
+#else
+	foreach(cell, query->rtable)
+		lfirst_node(RangeTblEntry, cell)->requiredPerms = 0;
 #endif
 }
 

@@ -45,7 +45,8 @@
 static const Oid history_insert_types[] = {
 	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID,
 	TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID,
-	INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID
+	INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID,
+	TEXTOID
 };
 
 static GuardedStatement history_insert = {
@@ -53,9 +54,9 @@ static GuardedStatement history_insert = {
 	" (view, cycle_start, schedule_start, started_at, duration, outcome,"
 	" method, sqlstate, error, failures, wal_bytes, shared_blks_hit,"
 	" shared_blks_read, temp_blks_read, temp_blks_written, data_as_of,"
-	" rows_inserted, rows_updated, rows_deleted)"
+	" rows_inserted, rows_updated, rows_deleted, condition)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
-	" $15, $16, $17, $18, $19)",
+	" $15, $16, $17, $18, $19, $20)",
 	.nargs = lengthof(history_insert_types),
 	.types = history_insert_types,
 	.expected = SPI_OK_INSERT,
@@ -240,6 +241,9 @@ history_missing_hint(void)
  * the state may have been written since (40001), and the row is kept all the
  * same.  A state that is lost does not lead to a wrong skip: the mark that is
  * left there holds what the view itself was before this refresh.
+ *
+ * After the refresh of a part the view is in the state in which it was: the
+ * other rows are as old, and no schedule counts from it.
  */
 void
 history_write(const char *label, const ViewState *state,
@@ -249,8 +253,9 @@ history_write(const char *label, const ViewState *state,
 
 	if (refresher_history_retention == 0)
 		return;
-	(void) guarded_run(GUARDED_VIEW_STATE, RowExclusiveLock,
-					   history_put_state, &attempt, label);
+	if (result->condition == NULL)
+		(void) guarded_run(GUARDED_VIEW_STATE, RowExclusiveLock,
+						   history_put_state, &attempt, label);
 	(void) guarded_run(GUARDED_HISTORY, RowExclusiveLock,
 					   history_put_row, &attempt, label);
 }
@@ -392,6 +397,7 @@ history_put_row(void *arg)
 	values[col++] = Int64GetDatum(result->rows.inserted);
 	values[col++] = Int64GetDatum(result->rows.updated);
 	values[col++] = Int64GetDatum(result->rows.deleted);
+	history_set_text(values, nulls, col++, result->condition);
 	Assert(col == lengthof(history_insert_types));
 	guarded_execute(&history_insert, values, nulls, false);
 }

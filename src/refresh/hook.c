@@ -41,6 +41,8 @@ typedef struct HookNote
 	bool		merged;			/* by merge.c, which has written these rows */
 	MergeCounts rows;
 	bool		current;		/* did it see all that was committed? */
+	bool		part;			/* only a part was refreshed: the rows count,
+								 * and nothing else is known */
 } HookNote;
 
 /* In the order in which the views were refreshed, in TopMemoryContext */
@@ -62,6 +64,7 @@ static void hook_run(PlannedStmt *pstmt, const char *queryString,
 					 ParamListInfo params, QueryEnvironment *queryEnv,
 					 DestReceiver *dest, QueryCompletion *qc);
 static void hook_note(Oid relid, uint64 settings, const MergeCounts *rows);
+static void hook_add(const HookNote *note);
 static void hook_put(const HookNote *note);
 static const HookNote *hook_find(Oid relid);
 static void hook_move(SubTransactionId from, SubTransactionId to);
@@ -101,6 +104,25 @@ hook_forget_refreshes(void)
 		hook_watching = true;
 	}
 	hook_nnotes = 0;
+}
+
+/*
+ * Note that a part of a view was refreshed, by merging.  That is no REFRESH of
+ * the view: the other rows are as old as they were.
+ */
+void
+hook_note_part(Oid relid, const MergeCounts *rows)
+{
+	HookNote	note = {0};
+
+	if (!hook_watching)
+		return;
+	note.relid = relid;
+	note.subid = GetCurrentSubTransactionId();
+	note.merged = true;
+	note.rows = *rows;
+	note.part = true;
+	hook_add(&note);
 }
 
 /*
@@ -210,7 +232,7 @@ hook_run(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 static void
 hook_note(Oid relid, uint64 settings, const MergeCounts *rows)
 {
-	HookNote	note;
+	HookNote	note = {0};
 
 	note.relid = relid;
 	note.subid = GetCurrentSubTransactionId();
@@ -218,10 +240,14 @@ hook_note(Oid relid, uint64 settings, const MergeCounts *rows)
 	note.settings = settings;
 	note.current = !IsolationUsesXactSnapshot();
 	note.merged = rows != NULL;
-	memset(&note.rows, 0, sizeof(MergeCounts));
 	if (rows != NULL)
 		note.rows = *rows;
+	hook_add(&note);
+}
 
+static void
+hook_add(const HookNote *note)
+{
 	if (hook_notes == NULL)
 	{
 		hook_size = 8;
@@ -233,7 +259,7 @@ hook_note(Oid relid, uint64 settings, const MergeCounts *rows)
 		hook_notes = repalloc(hook_notes, 2 * hook_size * sizeof(HookNote));
 		hook_size *= 2;
 	}
-	hook_put(&note);
+	hook_put(note);
 }
 
 /*
@@ -250,7 +276,8 @@ hook_put(const HookNote *note)
 	{
 		const HookNote *old = &hook_notes[i];
 
-		if (old->relid == new.relid && old->subid == new.subid)
+		if (old->relid == new.relid && old->subid == new.subid &&
+			old->part == new.part)
 		{
 			new.merged = new.merged || old->merged;
 			merge_add_counts(&new.rows, &old->rows);
@@ -270,7 +297,7 @@ hook_find(Oid relid)
 {
 	for (int i = hook_nnotes - 1; i >= 0; i--)
 	{
-		if (hook_notes[i].relid == relid)
+		if (hook_notes[i].relid == relid && !hook_notes[i].part)
 			return &hook_notes[i];
 	}
 	return NULL;

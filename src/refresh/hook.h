@@ -14,6 +14,7 @@
 
 extern void hook_install(void);
 extern void hook_forget_refreshes(void);
+extern void hook_note_part(Oid relid, const MergeCounts *rows);
 extern bool hook_has_merged(MergeCounts *rows);
 extern bool hook_refreshed_as(Oid relid, uint64 *view, uint64 *settings);
 

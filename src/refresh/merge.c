@@ -33,7 +33,6 @@
 #include "commands/tablecmds.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "rewrite/rewriteHandler.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -45,25 +44,32 @@
 #include "src/common/compat.h"
 #include "src/plan/target.h"
 #include "src/refresh/merge.h"
+#include "src/refresh/merge_query.h"
+#include "src/refresh/part.h"
 
-/* Receives the rows of the query */
-typedef struct MergeReceiver
+/* Where the old rows come from */
+typedef struct MergeSource
 {
-	DestReceiver pub;			/* must be first */
+	Relation	relation;
+	Snapshot	snapshot;
+	const char *text;
+	const Condition *condition; /* NULL: all rows */
+
+	/* While the rows of a condition are read */
 	MergeDiff  *diff;
-} MergeReceiver;
+	TupleTableSlot *slot;
+	bool		fits;
+} MergeSource;
 
 static bool merge_class_can(Form_pg_class class);
+static Relation merge_open(RangeVar *name, bool part);
 static void merge_check_snapshot(Relation relation, Snapshot snapshot);
-static MergeCounts merge_relation(Relation relation, const char *text,
-								  uint64 *processed);
-static uint64 merge_run_query(Relation relation, const char *text,
-							  Snapshot snapshot, MergeDiff *diff);
-static PlannedStmt *merge_plan_query(Relation relation, const char *text);
-static void merge_receiver_start(DestReceiver *self, int operation,
-								 TupleDesc desc);
-static bool merge_receive(TupleTableSlot *slot, DestReceiver *self);
-static void merge_receiver_end(DestReceiver *self);
+static MergeCounts merge_relation(Relation relation, const char *condition,
+								  const char *text, uint64 *processed);
+static bool merge_scan_view(MergeDiff *diff, void *arg);
+static bool merge_scan_part(MergeDiff *diff, void *arg);
+static bool merge_add_old(TupleTableSlot *row, void *arg);
+static bool merge_add_new(TupleTableSlot *slot, void *arg);
 
 /*
  * Can this relation be merged?  What cannot gets the server's own errors, or
@@ -91,44 +97,26 @@ merge_class_can(Form_pg_class class)
 }
 
 /*
- * Execute REFRESH MATERIALIZED VIEW CONCURRENTLY by merging.
+ * Execute REFRESH MATERIALIZED VIEW CONCURRENTLY by merging, or refresh only the
+ * rows for which a condition holds.
  *
  * Raises the errors of REFRESH.  Where a unique index is violated, that is a
  * unique_violation, also for duplicates that the server's own would overlook
  * or report in another way.
  */
 void
-merge_refresh(RefreshMatViewStmt *statement, const char *text,
-			  QueryCompletion *completion, MergeResult *result)
+merge_refresh(RefreshMatViewStmt *statement, const char *condition,
+			  const char *text, QueryCompletion *completion,
+			  MergeResult *result)
 {
 	MergeCounts *counts = &result->counts;
-	Relation	relation;
+	Relation	relation = merge_open(statement->relation, condition != NULL);
 	Oid			userid;
 	int			sec_context;
 	int			guc_level;
 	uint64		processed;
 
-	result->relid = RangeVarGetRelidExtended(statement->relation,
-											 ExclusiveLock, 0,
-											 compat_check_maintains, NULL);
-	relation = table_open(result->relid, NoLock);
-
-	/* It may have been altered, or replaced, while this waited for the lock. */
-	if (relation->rd_rel->relkind != RELKIND_MATVIEW)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("\"%s\" is not a materialized view",
-						RelationGetRelationName(relation))));
-	if (!RelationIsPopulated(relation))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("CONCURRENTLY cannot be used when the materialized view is not populated")));
-	if (!merge_class_can(relation->rd_rel))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("materialized view \"%s\" was altered while its refresh waited for it",
-						RelationGetRelationName(relation)),
-				 errhint("Refresh it again.")));
+	result->relid = RelationGetRelid(relation);
 
 	/* Before anything of the view is evaluated */
 	GetUserIdAndSecContext(&userid, &sec_context);
@@ -138,7 +126,7 @@ merge_refresh(RefreshMatViewStmt *statement, const char *text,
 	compat_restrict_search_path();
 	CheckTableNotInUse(relation, "REFRESH MATERIALIZED VIEW");
 
-	*counts = merge_relation(relation, text, &processed);
+	*counts = merge_relation(relation, condition, text, &processed);
 	if (merge_sum(counts) > 0)
 		SetMatViewPopulatedState(relation, true);
 	CommandCounterIncrement();
@@ -152,6 +140,47 @@ merge_refresh(RefreshMatViewStmt *statement, const char *text,
 }
 
 /*
+ * Open the view and lock it until the end of the transaction.
+ *
+ * A part of it may be refreshed by the owner and by members of that role
+ * alone: the condition is evaluated with the owner's rights.
+ */
+static Relation
+merge_open(RangeVar *name, bool part)
+{
+	Oid			relid = RangeVarGetRelidExtended(name, ExclusiveLock, 0,
+												 part ?
+												 RangeVarCallbackOwnsRelation :
+												 compat_check_maintains,
+												 NULL);
+	Relation	relation = table_open(relid, NoLock);
+
+	/* It may have been altered, or replaced, while this waited for the lock. */
+	if (relation->rd_rel->relkind != RELKIND_MATVIEW)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("\"%s\" is not a materialized view",
+						RelationGetRelationName(relation))));
+	if (!RelationIsPopulated(relation))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 part ?
+				 errmsg("a materialized view that is not populated cannot be refreshed in part") :
+				 errmsg("CONCURRENTLY cannot be used when the materialized view is not populated"),
+				 part ? errhint("Refresh the whole view first.") : 0));
+	if (!merge_class_can(relation->rd_rel))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 part ?
+				 errmsg("materialized view \"%s\" cannot be refreshed in part, since it is not stored as a heap",
+						RelationGetRelationName(relation)) :
+				 errmsg("materialized view \"%s\" was altered while its refresh waited for it",
+						RelationGetRelationName(relation)),
+				 part ? 0 : errhint("Refresh it again.")));
+	return relation;
+}
+
+/*
  * Merge into a view that is locked, with the owner's rights.  *processed: the
  * rows of the query.
  *
@@ -161,28 +190,45 @@ merge_refresh(RefreshMatViewStmt *statement, const char *text,
  * stored out of line in the tables below.
  */
 static MergeCounts
-merge_relation(Relation relation, const char *text, uint64 *processed)
+merge_relation(Relation relation, const char *condition, const char *text,
+			   uint64 *processed)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "merge",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	Snapshot	snapshot;
+	MergeSource source = {0};
+	MergeShape *shape;
+	Query	   *query;
 	MergeDiff  *diff;
 	MergeCounts counts;
 
 	CommandCounterIncrement();
 	PushCopiedSnapshot(GetTransactionSnapshot());
 	UpdateActiveSnapshotCommandId();
-	snapshot = GetActiveSnapshot();
-	merge_check_snapshot(relation, snapshot);
+	source.relation = relation;
+	source.snapshot = GetActiveSnapshot();
+	source.text = text;
 
-	diff = merge_diff_create(relation, merge_shape_create(relation), snapshot,
+	merge_check_snapshot(relation, source.snapshot);
+
+	if (condition != NULL)
+		source.condition = condition_read(relation, condition);
+	shape = source.condition != NULL ? source.condition->shape :
+		merge_shape_create(relation, NULL);
+	query = merge_query_read(relation);
+	if (source.condition != NULL)
+		query = part_of_query(relation, query, source.condition);
+
+	diff = merge_diff_create(relation, shape, source.snapshot,
 							 (Size) maintenance_work_mem * 1024);
-	merge_diff_read_old(diff);
-	*processed = merge_run_query(relation, text, snapshot, diff);
+	merge_diff_read_old(diff,
+						source.condition != NULL ? merge_scan_part :
+						merge_scan_view, &source);
+	*processed = merge_query_run(query, text, source.snapshot, merge_add_new,
+								 diff);
 	merge_diff_finish(diff);
-	counts = merge_write(relation, diff, snapshot);
+	counts = merge_write(relation, diff, source.snapshot);
 
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(caller);
@@ -233,72 +279,65 @@ merge_check_snapshot(Relation relation, Snapshot snapshot)
 }
 
 /*
- * Run the view's query, and have each of its rows compared.  Returns how many
- * there were.
+ * The old rows of the whole view.
  */
-static uint64
-merge_run_query(Relation relation, const char *text, Snapshot snapshot,
-				MergeDiff *diff)
+static bool
+merge_scan_view(MergeDiff *diff, void *arg)
 {
-	PlannedStmt *plan = merge_plan_query(relation, text);
-	MergeReceiver receiver;
-	QueryDesc  *query;
-	uint64		processed;
+	const MergeSource *source = arg;
+	TableScanDesc scan = table_beginscan_strat(source->relation,
+											   source->snapshot, 0, NULL,
+											   true, false);
+	TupleTableSlot *slot = table_slot_create(source->relation, NULL);
+	bool		fits = true;
 
-	memset(&receiver, 0, sizeof(receiver));
-	receiver.pub.receiveSlot = merge_receive;
-	receiver.pub.rStartup = merge_receiver_start;
-	receiver.pub.rShutdown = merge_receiver_end;
-	receiver.pub.rDestroy = merge_receiver_end;
-	receiver.pub.mydest = DestTransientRel;
-	receiver.diff = diff;
-	query = CreateQueryDesc(plan, text, snapshot, InvalidSnapshot,
-							&receiver.pub, NULL, NULL, 0);
-	ExecutorStart(query, 0);
-	compat_executor_run(query);
-	processed = query->estate->es_processed;
-	ExecutorFinish(query);
-	ExecutorEnd(query);
-	FreeQueryDesc(query);
-	return processed;
+	while (fits && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		fits = merge_diff_add_old(diff, slot);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return fits;
 }
 
-static PlannedStmt *
-merge_plan_query(Relation relation, const char *text)
+/*
+ * Those for which the condition holds, by an index if there is one for it.
+ */
+static bool
+merge_scan_part(MergeDiff *diff, void *arg)
 {
-	RuleLock   *rules = relation->rd_rules;
-	Query	   *query;
-	List	   *rewritten;
+	MergeSource *source = arg;
 
-	if (rules == NULL || rules->numLocks != 1 ||
-		rules->rules[0]->event != CMD_SELECT ||
-		!rules->rules[0]->isInstead ||
-		list_length(rules->rules[0]->actions) != 1)
-		elog(ERROR, "the rule for materialized view \"%s\" is not a SELECT INSTEAD OF rule",
-			 RelationGetRelationName(relation));
-	query = copyObject(linitial_node(Query, rules->rules[0]->actions));
-
-	AcquireRewriteLocks(query, true, false);
-	rewritten = QueryRewrite(query);
-	if (list_length(rewritten) != 1)
-		elog(ERROR, "unexpected rewrite result for REFRESH MATERIALIZED VIEW");
-	CHECK_FOR_INTERRUPTS();
-	return compat_plan_query(linitial_node(Query, rewritten), text);
+	source->diff = diff;
+	source->fits = true;
+	source->slot = table_slot_create(source->relation, NULL);
+	(void) merge_query_run(part_of_view(source->relation, source->condition),
+						   source->text, source->snapshot, merge_add_old,
+						   source);
+	ExecDropSingleTupleTableSlot(source->slot);
+	return source->fits;
 }
 
-static void
-merge_receiver_start(DestReceiver *self, int operation, TupleDesc desc)
+/*
+ * "row" has the TID alone.
+ */
+static bool
+merge_add_old(TupleTableSlot *row, void *arg)
 {
+	MergeSource *source = arg;
+	bool		isnull;
+	Datum		tid = slot_getattr(row, 1, &isnull);
+
+	if (!table_tuple_fetch_row_version(source->relation,
+									   (ItemPointer) DatumGetPointer(tid),
+									   source->snapshot, source->slot))
+		elog(ERROR, "row of relation \"%s\" has disappeared",
+			 RelationGetRelationName(source->relation));
+	source->fits = merge_diff_add_old(source->diff, source->slot);
+	return source->fits;
 }
 
 static bool
-merge_receive(TupleTableSlot *slot, DestReceiver *self)
+merge_add_new(TupleTableSlot *slot, void *arg)
 {
-	merge_diff_add_new(((MergeReceiver *) self)->diff, slot);
+	merge_diff_add_new((MergeDiff *) arg, slot);
 	return true;
-}
-
-static void
-merge_receiver_end(DestReceiver *self)
-{
 }

@@ -23,7 +23,8 @@ typedef struct MergeResult
 } MergeResult;
 
 extern bool merge_can(Oid relid);
-extern void merge_refresh(RefreshMatViewStmt *statement, const char *text,
+extern void merge_refresh(RefreshMatViewStmt *statement,
+						  const char *condition, const char *text,
 						  QueryCompletion *completion, MergeResult *result);
 
 #endif							/* MERGE_H */

@@ -19,6 +19,8 @@
 #include "catalog/pg_class.h"
 #include "commands/event_trigger.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "utils/lsyscache.h"
 
 #include "src/common/settings.h"
 #include "src/refresh/merge.h"
@@ -27,12 +29,20 @@
 /* How many refreshes of ours are on their way in this process */
 static int	merge_scope = 0;
 
-static void merge_with_event_triggers(RefreshMatViewStmt *refresh,
-									  const char *text,
-									  QueryCompletion *completion,
-									  MergeResult *result);
-static void merge_alone(RefreshMatViewStmt *refresh, const char *text,
-						QueryCompletion *completion, MergeResult *result);
+/* What is to be executed */
+typedef struct MergeCommand
+{
+	RefreshMatViewStmt *refresh;
+	const char *text;
+	const char *condition;		/* for which rows; NULL: all */
+	QueryCompletion *completion;	/* or NULL */
+	MergeResult *result;
+} MergeCommand;
+
+static void merge_check_allowed(void);
+static void merge_complete(const MergeCommand *command);
+static void merge_with_event_triggers(const MergeCommand *command);
+static void merge_alone(const MergeCommand *command);
 
 /*
  * From here on, what this process executes belongs to a refresh of ours, so
@@ -90,29 +100,70 @@ merge_command(PlannedStmt *statement, const char *text,
 			  ProcessUtilityContext context, QueryCompletion *completion,
 			  MergeResult *result)
 {
-	RefreshMatViewStmt *refresh =
-		castNode(RefreshMatViewStmt, statement->utilityStmt);
-	const char *name = GetCommandTagName(CMDTAG_REFRESH_MATERIALIZED_VIEW);
-	bool		complete = context != PROCESS_UTILITY_SUBCOMMAND;
-	bool		cleanup;
+	MergeCommand command = {0};
+
+	command.refresh = castNode(RefreshMatViewStmt, statement->utilityStmt);
+	command.text = text;
+
+	command.completion = completion;
+	command.result = result;
 
 	/* The view is locked later: an event trigger may refuse the command. */
-	if (!merge_can(RangeVarGetRelid(refresh->relation, NoLock, true)))
+	if (!merge_can(RangeVarGetRelid(command.refresh->relation, NoLock, true)))
 		return false;
+	merge_check_allowed();
+	if (context == PROCESS_UTILITY_SUBCOMMAND)
+		merge_alone(&command);
+	else
+		merge_complete(&command);
+	return true;
+}
+
+/*
+ * Refresh the rows of a materialized view for which a condition holds, as a
+ * command would that there is not.  Raises the errors of REFRESH.
+ */
+void
+merge_part(Oid relid, const char *condition, MergeResult *result)
+{
+	RefreshMatViewStmt *refresh = makeNode(RefreshMatViewStmt);
+	MergeCommand command = {0};
+
+	refresh->concurrent = true;
+	refresh->relation =
+		makeRangeVar(get_namespace_name(get_rel_namespace(relid)),
+					 get_rel_name(relid), -1);
+	command.refresh = refresh;
+	command.text = command.condition = condition;
+	command.result = result;
+	merge_check_allowed();
+	merge_complete(&command);
+	if (result->relid != relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("materialized view \"%s\" was dropped or renamed while its refresh waited for it",
+						refresh->relation->relname)));
+}
+
+static void
+merge_check_allowed(void)
+{
+	const char *name = GetCommandTagName(CMDTAG_REFRESH_MATERIALIZED_VIEW);
 
 	check_stack_depth();
 	PreventCommandIfReadOnly(name);
 	PreventCommandIfParallelMode(name);
 	PreventCommandDuringRecovery(name);
-	if (!complete)
-	{
-		merge_alone(refresh, text, completion, result);
-		return true;
-	}
-	cleanup = EventTriggerBeginCompleteQuery();
+}
+
+static void
+merge_complete(const MergeCommand *command)
+{
+	bool		cleanup = EventTriggerBeginCompleteQuery();
+
 	PG_TRY();
 	{
-		merge_with_event_triggers(refresh, text, completion, result);
+		merge_with_event_triggers(command);
 	}
 	PG_FINALLY();
 	{
@@ -120,22 +171,20 @@ merge_command(PlannedStmt *statement, const char *text,
 			EventTriggerEndCompleteQuery();
 	}
 	PG_END_TRY();
-	return true;
 }
 
 static void
-merge_with_event_triggers(RefreshMatViewStmt *refresh, const char *text,
-						  QueryCompletion *completion, MergeResult *result)
+merge_with_event_triggers(const MergeCommand *command)
 {
+	Node	   *refresh = (Node *) command->refresh;
 	ObjectAddress address;
 
-	EventTriggerDDLCommandStart((Node *) refresh);
-	merge_alone(refresh, text, completion, result);
-	ObjectAddressSet(address, RelationRelationId, result->relid);
-	EventTriggerCollectSimpleCommand(address, InvalidObjectAddress,
-									 (Node *) refresh);
-	EventTriggerSQLDrop((Node *) refresh);
-	EventTriggerDDLCommandEnd((Node *) refresh);
+	EventTriggerDDLCommandStart(refresh);
+	merge_alone(command);
+	ObjectAddressSet(address, RelationRelationId, command->result->relid);
+	EventTriggerCollectSimpleCommand(address, InvalidObjectAddress, refresh);
+	EventTriggerSQLDrop(refresh);
+	EventTriggerDDLCommandEnd(refresh);
 }
 
 /*
@@ -143,13 +192,13 @@ merge_with_event_triggers(RefreshMatViewStmt *refresh, const char *text,
  * with the server's own.
  */
 static void
-merge_alone(RefreshMatViewStmt *refresh, const char *text,
-			QueryCompletion *completion, MergeResult *result)
+merge_alone(const MergeCommand *command)
 {
 	EventTriggerInhibitCommandCollection();
 	PG_TRY();
 	{
-		merge_refresh(refresh, text, completion, result);
+		merge_refresh(command->refresh, command->condition, command->text,
+					  command->completion, command->result);
 	}
 	PG_FINALLY();
 	{

@@ -23,5 +23,6 @@ extern bool merge_command(PlannedStmt *statement, const char *text,
 						  ProcessUtilityContext context,
 						  QueryCompletion *completion,
 						  MergeResult *result);
+extern void merge_part(Oid relid, const char *condition, MergeResult *result);
 
 #endif							/* MERGE_COMMAND_H */

@@ -88,7 +88,6 @@ struct MergeDiff
 	MergeFile  *inserts;
 };
 
-static bool merge_diff_scan(MergeDiff *diff);
 static void merge_diff_start_batches(MergeDiff *diff);
 static int	merge_diff_batch(const MergeDiff *diff, MergeHash hash);
 static bool merge_diff_is_near(MergeDiff *diff, uint32 number);
@@ -148,59 +147,50 @@ merge_diff_create(Relation relation, const MergeShape *shape,
  * Read the old rows: into the table if they fit, else into batches.
  */
 void
-merge_diff_read_old(MergeDiff *diff)
+merge_diff_read_old(MergeDiff *diff, MergeOldReader reader, void *arg)
 {
 	merge_table_reset(diff->table);
-	if (merge_diff_scan(diff))
+	if (reader(diff, arg))
 	{
 		merge_table_link(diff->table);
 		return;
 	}
 	merge_table_reset(diff->table);
 	merge_diff_start_batches(diff);
-	(void) merge_diff_scan(diff);
+	(void) reader(diff, arg);
 }
 
 /*
- * Returns false if the table has no room for all of them.
+ * Add an old row, which a slot of the relation holds.  Returns false if the
+ * table has no room for it.
  */
-static bool
-merge_diff_scan(MergeDiff *diff)
+bool
+merge_diff_add_old(MergeDiff *diff, TupleTableSlot *slot)
 {
-	TableScanDesc scan = table_beginscan_strat(diff->relation, diff->snapshot,
-											   0, NULL, true, false);
-	TupleTableSlot *slot = diff->old_slot;
+	MemoryContext caller = MemoryContextSwitchTo(diff->row_context);
+	MergeHash	hash = merge_hash(diff->shape, slot);
 	bool		fits = true;
 
-	while (fits && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	CHECK_FOR_INTERRUPTS();
+	if (diff->nbatches == 0)
 	{
-		MemoryContext caller = MemoryContextSwitchTo(diff->row_context);
-		MergeHash	hash = merge_hash(diff->shape, slot);
+		MergeEntry	entry = {0};
 
-		CHECK_FOR_INTERRUPTS();
-		if (diff->nbatches == 0)
-		{
-			MergeEntry	entry = {0};
-
-			entry.hash = hash;
-			entry.old.tid = slot->tts_tid;
-			fits = merge_table_add(diff->table, &entry, 0);
-		}
-		else
-		{
-			MergeRow	row;
-
-			row.hash = hash;
-			row.tid = slot->tts_tid;
-			row.tuple = ExecCopySlotMinimalTuple(slot);
-			merge_file_put(diff->old_batches[merge_diff_batch(diff, hash)],
-						   &row);
-		}
-		MemoryContextSwitchTo(caller);
-		MemoryContextReset(diff->row_context);
+		entry.hash = hash;
+		entry.old.tid = slot->tts_tid;
+		fits = merge_table_add(diff->table, &entry, 0);
 	}
-	table_endscan(scan);
-	ExecClearTuple(slot);
+	else
+	{
+		MergeRow	row;
+
+		row.hash = hash;
+		row.tid = slot->tts_tid;
+		row.tuple = ExecCopySlotMinimalTuple(slot);
+		merge_file_put(diff->old_batches[merge_diff_batch(diff, hash)], &row);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(diff->row_context);
 	return fits;
 }
 

@@ -16,10 +16,18 @@
 
 typedef struct MergeDiff MergeDiff;
 
+/*
+ * Adds the old rows.  Returns false, and may stop, as soon as
+ * merge_diff_add_old() does: then it is called once more.
+ */
+typedef bool (*MergeOldReader) (MergeDiff *diff, void *arg);
+
 extern MergeDiff *merge_diff_create(Relation relation,
 									const MergeShape *shape,
 									Snapshot snapshot, Size memory);
-extern void merge_diff_read_old(MergeDiff *diff);
+extern void merge_diff_read_old(MergeDiff *diff, MergeOldReader reader,
+								void *arg);
+extern bool merge_diff_add_old(MergeDiff *diff, TupleTableSlot *slot);
 extern void merge_diff_add_new(MergeDiff *diff, TupleTableSlot *slot);
 extern void merge_diff_finish(MergeDiff *diff);
 

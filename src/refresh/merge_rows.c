@@ -78,7 +78,9 @@ struct MergeFile
 	Size		buffer_size;
 };
 
-static void merge_shape_add_index(MergeShape *shape, Relation index);
+static void merge_shape_add_index(MergeShape *shape, Relation index,
+								  const Bitmapset *columns);
+static Bitmapset *merge_index_columns(Relation index);
 static void merge_shape_add_unique(MergeShape *shape, Relation index);
 static Datum merge_stored_value(Form_pg_attribute attribute, Datum value);
 static uint64 merge_hash_value(Form_pg_attribute attribute, Datum value,
@@ -90,11 +92,12 @@ static void merge_file_spill(MergeFile *file);
 
 /*
  * Find out how the rows of a relation are to be paired, in the current memory
- * context.  Loads index expressions, and so may run what they call: the caller
- * must have taken the owner's rights.
+ * context: by a unique index that has at least these columns.  Loads index
+ * expressions, and so may run what they call: the caller must have taken the
+ * owner's rights.
  */
 MergeShape *
-merge_shape_create(Relation relation)
+merge_shape_create(Relation relation, const Bitmapset *columns)
 {
 	MergeShape *shape = palloc0(sizeof(MergeShape));
 	List	   *indexes = RelationGetIndexList(relation);
@@ -108,7 +111,7 @@ merge_shape_create(Relation relation)
 		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
 
 		if (index->rd_index->indisunique)
-			merge_shape_add_index(shape, index);
+			merge_shape_add_index(shape, index, columns);
 		index_close(index, NoLock);
 	}
 	list_free(indexes);
@@ -116,20 +119,18 @@ merge_shape_create(Relation relation)
 }
 
 /*
- * The first unique index on plain columns over all rows pairs the rows.
+ * The first unique index on plain columns over all rows that has the columns
+ * that are wanted pairs the rows.
  */
 static void
-merge_shape_add_index(MergeShape *shape, Relation index)
+merge_shape_add_index(MergeShape *shape, Relation index,
+					  const Bitmapset *columns)
 {
 	Form_pg_index form = index->rd_index;
-	bool		plain = form->indisvalid && form->indimmediate &&
-		form->indnkeyatts > 0 &&
-		RelationGetIndexPredicate(index) == NIL &&
-		RelationGetIndexExpressions(index) == NIL;
+	Bitmapset  *key = merge_index_columns(index);
 
-	for (int i = 0; i < form->indnatts; i++)
-		plain = plain && form->indkey.values[i] > 0;
-	if (!plain || shape->nkeys > 0)
+	shape->pairing = bms_add_members(shape->pairing, key);
+	if (shape->nkeys > 0 || bms_is_empty(key) || !bms_is_subset(columns, key))
 	{
 		merge_shape_add_unique(shape, index);
 		return;
@@ -137,6 +138,30 @@ merge_shape_add_index(MergeShape *shape, Relation index)
 	shape->nkeys = form->indnkeyatts;
 	for (int i = 0; i < form->indnkeyatts; i++)
 		shape->is_key[form->indkey.values[i] - 1] = true;
+}
+
+/*
+ * The numbers of the columns by which a unique index could pair rows; NULL if
+ * it cannot.
+ */
+static Bitmapset *
+merge_index_columns(Relation index)
+{
+	Form_pg_index form = index->rd_index;
+	Bitmapset  *columns = NULL;
+
+	if (!form->indisvalid || !form->indimmediate ||
+		RelationGetIndexPredicate(index) != NIL ||
+		RelationGetIndexExpressions(index) != NIL)
+		return NULL;
+	for (int i = 0; i < form->indnatts; i++)
+	{
+		if (form->indkey.values[i] <= 0)
+			return NULL;
+		if (i < form->indnkeyatts)
+			columns = bms_add_member(columns, form->indkey.values[i]);
+	}
+	return columns;
 }
 
 /*

@@ -12,6 +12,7 @@
 
 #include "access/htup_details.h"
 #include "executor/tuptable.h"
+#include "nodes/bitmapset.h"
 #include "storage/itemptr.h"
 #include "utils/relcache.h"
 
@@ -23,6 +24,8 @@ typedef struct MergeShape
 								 * paired by all of their columns */
 	bool	   *is_key;			/* by column, from 0 */
 	bool	   *is_unique;		/* does another unique index read it? */
+	Bitmapset  *pairing;		/* the numbers of all columns of indexes that
+								 * could pair rows */
 } MergeShape;
 
 /* Equal rows have equal hashes; rows that can be paired have equal keys */
@@ -43,7 +46,8 @@ typedef enum MergeMatch
 								 * be unique in another way */
 } MergeMatch;
 
-extern MergeShape *merge_shape_create(Relation relation);
+extern MergeShape *merge_shape_create(Relation relation,
+									  const Bitmapset *columns);
 extern MergeHash merge_hash(const MergeShape *shape, TupleTableSlot *slot);
 extern MergeMatch merge_compare(const MergeShape *shape, TupleTableSlot *old,
 								TupleTableSlot *new);

@@ -84,7 +84,6 @@ static void query_check_collations(QueryFacts *facts, List *collations);
 static void query_check_collation(QueryFacts *facts, Oid collation);
 static bool query_is_new(QueryFacts *facts, List **known, Oid oid);
 static void query_append(QueryFacts *facts, const void *data, int size);
-static bool query_is_own(Oid oid);
 
 /*
  * Start with nothing, in the current memory context.
@@ -116,6 +115,16 @@ query_read(QueryFacts *facts, Query *query, Oid view)
 	/* What sorts and compares by default does so by the database's. */
 	query_check_collation(facts, DEFAULT_COLLATION_OID);
 	(void) query_walk((Node *) query, &walk);
+}
+
+/*
+ * Look at one node of an expression, of a kind that is known to be harmless: at
+ * its functions, operators and types, but not at what is below it.
+ */
+void
+query_read_expression(QueryFacts *facts, Node *node)
+{
+	query_check_node(facts, node);
 }
 
 /*
@@ -687,7 +696,7 @@ query_append(QueryFacts *facts, const void *data, int size)
  * Did the server come with this, so that it cannot be dropped?  (Nothing at
  * all counts as such.)
  */
-static bool
+bool
 query_is_own(Oid oid)
 {
 	return oid < FirstUnpinnedObjectId;

@@ -29,6 +29,8 @@ typedef struct QueryFacts
 
 extern void query_init_facts(QueryFacts *facts);
 extern void query_read(QueryFacts *facts, Query *query, Oid view);
+extern void query_read_expression(QueryFacts *facts, Node *node);
+extern bool query_is_own(Oid oid);
 extern void query_fail(QueryFacts *facts, const char *format,...) pg_attribute_printf(2, 3);
 
 #endif							/* QUERY_H */

@@ -66,6 +66,7 @@ static void refresh_read_meter(const RefreshMeter *meter,
 							   RefreshResult *result);
 static void refresh_in_transaction(void *arg);
 static void refresh_here(const RefreshTarget *target, RefreshResult *result);
+static TimestampTz refresh_session_start(void);
 static bool refresh_is_gone(const RefreshTarget *target);
 static void refresh_look_up(void *arg);
 static void refresh_fire_deferred(void);
@@ -169,8 +170,7 @@ refresh_in_session(const RefreshTarget *target, RefreshResult *result)
 	RefreshMeter meter;
 
 	memset(result, 0, sizeof(RefreshResult));
-	result->started_at = IsolationUsesXactSnapshot() ?
-		GetCurrentTransactionStartTimestamp() : GetCurrentTimestamp();
+	result->started_at = refresh_session_start();
 	refresh_start_meter(&meter);
 	if (!merge_in_scope())
 		hook_forget_refreshes();
@@ -202,6 +202,42 @@ refresh_here(const RefreshTarget *target, RefreshResult *result)
 	}
 	else
 		refresh_execute(&now);
+}
+
+/*
+ * Refresh the rows of a materialized view for which a condition holds, in the
+ * caller's transaction.  A function of the view's is not asked.
+ *
+ * Raises whatever goes wrong.
+ */
+void
+refresh_part_in_session(const RefreshTarget *target, const char *condition,
+						RefreshResult *result)
+{
+	RefreshMeter meter;
+	MergeResult merge;
+
+	memset(result, 0, sizeof(RefreshResult));
+	result->started_at = refresh_session_start();
+	result->method = REFRESH_METHOD_MERGE;
+	result->condition = condition;
+	refresh_start_meter(&meter);
+	merge_part(target->relid, condition, &merge);
+	hook_note_part(merge.relid, &merge.counts);
+	result->merged = true;
+	result->rows = merge.counts;
+	refresh_read_meter(&meter, result);
+	result->outcome = REFRESH_REFRESHED;
+}
+
+/*
+ * The age of what a session can see.
+ */
+static TimestampTz
+refresh_session_start(void)
+{
+	return IsolationUsesXactSnapshot() ?
+		GetCurrentTransactionStartTimestamp() : GetCurrentTimestamp();
 }
 
 /*

@@ -45,6 +45,7 @@ typedef struct RefreshResult
 	RefreshUsage usage;
 	bool		merged;			/* these rows were written by merging */
 	MergeCounts rows;
+	const char *condition;		/* only these rows were refreshed; NULL: all */
 	bool		committed;		/* there is no way back */
 	ErrorData  *error;			/* if it failed */
 } RefreshResult;
@@ -72,6 +73,9 @@ extern void refresh_force_settings(void);
 extern const char *refresh_outcome_name(RefreshOutcome outcome);
 extern void refresh_in_session(const RefreshTarget *target,
 							   RefreshResult *result);
+extern void refresh_part_in_session(const RefreshTarget *target,
+									const char *condition,
+									RefreshResult *result);
 extern void refresh_view(const RefreshRequest *request,
 						 RefreshResult *result);
 
