@@ -128,7 +128,7 @@ SELECT try('regress_usage');
 SELECT try('regress_monitor');
 \echo refresh:
 GRANT USAGE ON SCHEMA bigbrotr_refresher TO regress_refresh;
-GRANT EXECUTE ON FUNCTION bigbrotr_refresher.refresh TO regress_refresh;
+GRANT EXECUTE ON FUNCTION bigbrotr_refresher.refresh(text) TO regress_refresh;
 SELECT try('regress_refresh');
 \echo run:
 GRANT EXECUTE ON FUNCTION bigbrotr_refresher.run TO regress_usage;

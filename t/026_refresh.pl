@@ -21,7 +21,7 @@ $node->safe_psql(
 	CREATE EXTENSION bigbrotr_refresher;
 	CREATE ROLE granted;
 	GRANT USAGE ON SCHEMA bigbrotr_refresher TO granted;
-	GRANT EXECUTE ON FUNCTION bigbrotr_refresher.refresh TO granted;
+	GRANT EXECUTE ON FUNCTION bigbrotr_refresher.refresh(text) TO granted;
 	CREATE ROLE weak;
 	CREATE SCHEMA granted AUTHORIZATION granted;
 	CREATE SCHEMA weak AUTHORIZATION weak;
