@@ -13,6 +13,7 @@ import dispatch
 import idle
 import memory
 import merging
+import parts
 import planning
 import report
 import server
@@ -27,6 +28,7 @@ PARTS = {
     "skip": skipping.measure,
     "merge": merging.measure,
     "databases": databases.measure,
+    "part": parts.measure,
 }
 
 
