@@ -35,6 +35,7 @@ END $$;
 SET ROLE regress_owner;
 CREATE TABLE p.orders (customer int, day date, amount int);
 CREATE INDEX ON p.orders (customer);
+CREATE SEQUENCE p.s;
 INSERT INTO p.orders
 SELECT g % 5, date '2024-01-01' + g % 3, g FROM generate_series(1, 30) AS g;
 CREATE MATERIALIZED VIEW p.totals AS
@@ -119,8 +120,8 @@ SELECT condition, try(condition) FROM (VALUES
 	-- Other kinds of expressions
 	('count(*) > 1'), ('sum(customer) OVER () > 1'), ('generate_series(1, 2) = 1'),
 	('grouping(customer) = 1'), ('$1'), ('customer = $1'), ('DEFAULT'), ('customer = DEFAULT'),
-	('xmlelement(name x) IS NULL'), ('''<a/>'' IS DOCUMENT'), ('CURRENT OF c'),
-	('customer = 1 IS JSON'), ('bigbrotr_refresher.refresh(''p.totals'') IS NULL'),
+	('xmlelement(name x) IS NULL'), ('CURRENT OF c'),
+	('bigbrotr_refresher.refresh(''p.totals'') IS NULL'),
 	('ROW(customer, day) IS NULL'), ('unnest(ARRAY[true])'))
 	AS c(condition);
 -- Where it is
@@ -132,44 +133,40 @@ SELECT bigbrotr_refresher.refresh('p.totals', 'customer = 1; SELECT 1');
 \pset tuples_only on
 
 -- Of 100 kB
-SELECT left(try(repeat('(', 50000) || 'true' || repeat(')', 50000)), 25);
-SELECT left(try(repeat('NOT ', 25000) || 'true'), 25);
+SELECT try(repeat('(', 50000) || 'true' || repeat(')', 50000)) ~ '^(42601: memory exhausted|54001: stack depth)';
+SELECT try(repeat('NOT ', 25000) || 'true') ~ '^(42601: memory exhausted|54001: stack depth)';
 SELECT try('1' || repeat(' + 1', 100000) || ' > 0') ~ '^(54001: stack depth|done)';
 SELECT try('customer IN (' || (SELECT string_agg(g::text, ', ') FROM generate_series(1, 20000) AS g) || ')');
 
 -- ---- what weaker users have made -----------------------------------------------------
 
--- Notes who runs it.
-CREATE TABLE p.seen (what text, who name DEFAULT current_user);
-GRANT INSERT ON p.seen TO public;
+-- Whoever runs something of this is told of.
 SET ROLE regress_weak;
-CREATE FUNCTION trap.equals(int, int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql
-AS $$ BEGIN INSERT INTO p.seen VALUES ('equals'); RETURN true; END $$;
+CREATE FUNCTION trap.see(what text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql
+AS $$ BEGIN RAISE WARNING '% runs as %', what, current_user; RETURN true; END $$;
+CREATE FUNCTION trap.equals(int, int) RETURNS boolean IMMUTABLE
+LANGUAGE sql AS $$ SELECT trap.see('equals') $$;
 CREATE OPERATOR trap.= (LEFTARG = int, RIGHTARG = int, FUNCTION = trap.equals);
-CREATE FUNCTION trap.abs(int) RETURNS int IMMUTABLE LANGUAGE plpgsql
-AS $$ BEGIN INSERT INTO p.seen VALUES ('abs'); RETURN 1; END $$;
-CREATE FUNCTION trap.check(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql
-AS $$ BEGIN INSERT INTO p.seen VALUES ('check'); RETURN true; END $$;
-CREATE DOMAIN trap.int8 AS text CHECK (trap.check(VALUE));
-CREATE DOMAIN trap.text AS pg_catalog.text CHECK (trap.check(VALUE));
+CREATE FUNCTION trap.abs(int) RETURNS int IMMUTABLE
+LANGUAGE sql AS $$ SELECT trap.see('abs')::int $$;
+CREATE DOMAIN trap.int8 AS text CHECK (trap.see('domain'));
+CREATE DOMAIN trap.text AS pg_catalog.text CHECK (trap.see('domain'));
 CREATE TYPE trap.pair AS (a trap.int8);
 CREATE DOMAIN trap.number AS int;
-CREATE FUNCTION trap.cast(int) RETURNS trap.pair IMMUTABLE LANGUAGE plpgsql
-AS $$ BEGIN INSERT INTO p.seen VALUES ('cast'); RETURN NULL; END $$;
+CREATE FUNCTION trap.cast(int) RETURNS trap.pair IMMUTABLE
+LANGUAGE sql AS $$ SELECT trap.see('cast'); SELECT NULL::trap.pair $$;
 RESET ROLE;
 CREATE CAST (int AS trap.pair) WITH FUNCTION trap.cast AS IMPLICIT;
 SET search_path = trap, pg_catalog, public;
 SELECT condition, public.try(condition) FROM (VALUES
 	('customer = 1'), ('abs(customer) = 1'), ('''x''::int8 = 1'), ('''1''::text = ''1'''),
-	('customer OPERATOR(trap.=) 1'), ('trap.abs(customer) = 1'), ('trap.check(''x'')'),
+	('customer OPERATOR(trap.=) 1'), ('trap.abs(customer) = 1'), ('trap.see(''x'')'),
 	('''x''::trap.int8 = ''x'''), ('customer::trap.number = 1'), ('customer::trap.pair IS NULL'),
 	('ROW(''x'')::trap.pair IS NULL'), ('pair(customer) IS NULL'), ('''(x)''::pair IS NULL')) AS c(condition);
 RESET search_path;
-SELECT * FROM p.seen;
 -- What is temporary does not come first either.
-CREATE DOMAIN pg_temp.date AS pg_catalog.date CHECK (trap.check(VALUE::text));
+CREATE DOMAIN pg_temp.date AS pg_catalog.date CHECK (trap.see('temporary domain'));
 SELECT try('day = ''2024-01-01''::date');
-SELECT * FROM p.seen;
 -- Constants of types that run something are read with the owner's rights, as the
 -- view's query is.
 SELECT try('''(x)''::trap.pair IS NULL');
@@ -281,17 +278,18 @@ SELECT bigbrotr_refresher.refresh('p.totals', format('customer = %s', customer))
 FROM (SELECT DISTINCT customer FROM p.orders) AS o;
 SELECT count(*) FROM (TABLE p.totals EXCEPT ALL
 	SELECT customer, day, sum(amount) FROM p.orders GROUP BY customer, day) AS x;
-INSERT INTO p.orders VALUES (6, '2024-01-01', 1), (7, '2024-01-01', 1);
+INSERT INTO p.orders VALUES (6, '2024-01-01', 1), (7, '2024-01-01', 2);
 SELECT bigbrotr_refresher.refresh('p.totals', 'customer IN (6, 7)'),
 	bigbrotr_refresher.refresh('p.totals', 'customer > 5');
 SELECT customer, total FROM p.totals WHERE customer > 5 ORDER BY 1;
--- A row that others would have is not lost: it is an error.
+-- The rest is old, and may be in the way.
 CREATE UNIQUE INDEX ON p.totals (total) WHERE customer > 5;
-UPDATE p.orders SET amount = amount + 1 WHERE customer = 6;
+UPDATE p.orders SET amount = 2 WHERE customer = 6;
 DELETE FROM p.orders WHERE customer = 7;
-INSERT INTO p.orders VALUES (7, '2024-01-01', 2);
-DELETE FROM p.orders WHERE customer = 6;
-SELECT try('customer = 6'), try('customer = 7');
+SELECT try('customer = 6');
+SELECT try('customer = 7');
+SELECT try('customer = 6');
+SELECT customer, total FROM p.totals WHERE customer > 5 ORDER BY 1;
 -- Without merging
 ALTER SYSTEM SET bigbrotr_refresher.merge = 'off';
 SELECT pg_reload_conf() \gset

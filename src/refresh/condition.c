@@ -323,7 +323,7 @@ condition_check_node(ConditionWalk *walk, Node *node)
 {
 	if (!condition_is_known(node))
 		condition_refuse(walk, node,
-						 "it is not known to depend on nothing but the columns",
+						 "it is not known to depend on the columns alone",
 						 CONDITION_HINT_LITERAL);
 	if (IsA(node, Var))
 		condition_check_var(walk, (Var *) node);
