@@ -62,6 +62,8 @@ static const char *sql_advice(const RefreshTarget *target,
 							  const ViewState *known);
 static void sql_require_preload(void);
 static RefreshPlan *sql_plan_as_worker(void);
+static const char *sql_label_as_worker(const RefreshTarget *target);
+static void sql_take_search_path(void);
 static Oid	sql_worker_role(void);
 static bool sql_is_member(List *names, const char *name);
 static void sql_put_status(ReturnSetInfo *rsinfo, const StatusReport *report);
@@ -161,8 +163,35 @@ static RefreshPlan *
 sql_plan_as_worker(void)
 {
 	int			nest_level = NewGUCNestLevel();
-	char	   *names = palloc(STATUS_PATH_SIZE);
 	RefreshPlan *plan;
+
+	sql_take_search_path();
+	plan = plan_make(refresher_view_list, sql_worker_role());
+	AtEOXact_GUC(true, nest_level);
+	return plan;
+}
+
+/*
+ * The label that this plan has for a materialized view.
+ *
+ * What is not listed must not look like something that is.
+ */
+static const char *
+sql_label_as_worker(const RefreshTarget *target)
+{
+	int			nest_level = NewGUCNestLevel();
+	const char *label;
+
+	sql_take_search_path();
+	label = plan_label(refresher_view_list, target->relid);
+	AtEOXact_GUC(true, nest_level);
+	return label ? label : target_qualified_name(target);
+}
+
+static void
+sql_take_search_path(void)
+{
+	char	   *names = palloc(STATUS_PATH_SIZE);
 
 	if (status_read_search_path(MyDatabaseId, names))
 	{
@@ -175,9 +204,6 @@ sql_plan_as_worker(void)
 		pfree(path);
 	}
 	pfree(names);
-	plan = plan_make(refresher_view_list, sql_worker_role());
-	AtEOXact_GUC(true, nest_level);
-	return plan;
 }
 
 /*
@@ -428,7 +454,6 @@ bigbrotr_refresher_refresh_part(PG_FUNCTION_ARGS)
 {
 	RefreshTarget target;
 	RefreshResult result;
-	const PlanItem *item;
 	const char *label;
 	ViewState	known;
 	ViewState	state = {0};
@@ -453,8 +478,7 @@ bigbrotr_refresher_refresh_part(PG_FUNCTION_ARGS)
 	refresh_part_in_session(&target, text_to_cstring(PG_GETARG_TEXT_PP(1)),
 							&result);
 
-	item = sql_find_item(sql_plan_as_worker(), &target);
-	label = item ? item->label : target_qualified_name(&target);
+	label = sql_label_as_worker(&target);
 	(void) history_read_last(label, &known);
 	state.failures = known.failures;
 	history_write(label, &state, &result);

@@ -291,6 +291,32 @@ my ($line) = grep { $_->{event} eq 'view_refreshed' && $_->{view} eq 'by_parts' 
 is("$line->{inserted} $line->{updated} $line->{deleted}", '0 3 0',
 	'rows that a function has refreshed in parts are counted');
 
+# ---- the name in the history --------------------------------------------------------------------
+
+# It is that of the plan, which is not made for it.
+query('CREATE SCHEMA other; CREATE MATERIALIZED VIEW other.hidden AS SELECT grp FROM base WHERE id <= 5;
+	CREATE UNIQUE INDEX ON other.hidden (grp)');
+foreach my $case (
+	[ '*', 'one', 'other.hidden' ],
+	[ 'public.*', 'one', 'other.hidden' ],
+	[ 'public.one, other.*', 'public.one', 'other.hidden' ],
+	[ 'other . Hidden, ONE, *', 'one', 'other.hidden' ],
+	[ '*, "public".one', 'public.one', 'other.hidden' ],
+	[ 'absent.*, absent.one, two', 'public.one', 'other.hidden' ])
+{
+	my ($list, @labels) = @$case;
+
+	configure($node, views => $list);
+	query(refresh('one', 'grp = 1') . ';' . refresh('other.hidden', 'grp = 1'));
+	is( query("SELECT string_agg(view, ' ' ORDER BY id) FROM (SELECT * FROM
+			bigbrotr_refresher.history ORDER BY id DESC LIMIT 2) AS h"),
+		"@labels", "the list $list");
+	my $planned = query("SELECT string_agg(view, ' ') FROM bigbrotr_refresher.plan()
+		WHERE view ~ '^(public\\.)?one|hidden\$'");
+	is(join(' ', grep { my $name = $_; grep { $_ eq $name } @labels } split / /, $planned),
+		$planned, 'the same as in the plan');
+}
+
 nothing_broke($node);
 $node->stop;
 done_testing();

@@ -120,6 +120,45 @@ plan_make(const ViewList *list, Oid role)
 }
 
 /*
+ * The label that a materialized view has in the plan; NULL if the list does not
+ * name it.  Cheaper than to make the plan.
+ */
+const char *
+plan_label(const ViewList *list, Oid relid)
+{
+	const char *own_name = get_rel_name(relid);
+	Oid			own_namespace = get_rel_namespace(relid);
+	bool		wildcard = false;
+
+	for (int i = 0; i < list->nspecs; i++)
+	{
+		const ViewSpec *spec = &list->specs[i];
+		const char *schema = spec->schema ?
+			target_fold(spec->schema, spec->schema_folds) : NULL;
+		Oid			namespace = schema ?
+			get_namespace_oid(schema, true) : InvalidOid;
+		const char *name;
+
+		if (spec->name == NULL)
+		{
+			wildcard = wildcard || schema == NULL ||
+				namespace == own_namespace;
+			continue;
+		}
+		name = target_fold(spec->name, spec->name_folds);
+		if (schema == NULL ? RelnameGetRelid(name) == relid :
+			OidIsValid(namespace) &&
+			get_relname_relid(name, namespace) == relid)
+			return target_label(schema, name);
+	}
+	if (!wildcard || own_name == NULL)
+		return NULL;
+	if (RelnameGetRelid(own_name) == relid)
+		return target_label(NULL, own_name);
+	return target_label(get_namespace_name(own_namespace), own_name);
+}
+
+/*
  * Step 1: items out of specifications.
  *
  * A wildcard adds what is not named elsewhere, so names come first, then

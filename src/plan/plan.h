@@ -48,5 +48,6 @@ typedef struct RefreshPlan
 } RefreshPlan;
 
 extern RefreshPlan *plan_make(const ViewList *list, Oid role);
+extern const char *plan_label(const ViewList *list, Oid relid);
 
 #endif							/* PLAN_H */

@@ -156,6 +156,8 @@ part_check_top(Relation relation, const Query *query,
 		part_refuse(relation, "Its query has volatile functions.");
 	if (query->limitCount != NULL || query->limitOffset != NULL)
 		part_refuse(relation, "Its query has LIMIT or OFFSET, so that which rows it has depends on all of them.");
+	if (!query->hasWindowFuncs)
+		return;
 	foreach(cell, query->windowClause)
 	{
 		WindowClause *window = lfirst_node(WindowClause, cell);
