@@ -41,6 +41,8 @@ CREATE TABLE history (
 CREATE INDEX ON history (started_at);
 CREATE INDEX ON history (cycle_start);
 CREATE INDEX history_id_in_cycle_idx ON history (id) WHERE cycle_start IS NOT NULL;
+-- Refreshes of parts may be many.
+CREATE INDEX history_whole_idx ON history (view, id) WHERE condition IS NULL;
 COMMENT ON TABLE history IS
 'past refreshes: a row for each attempt, kept for bigbrotr_refresher.history_retention';
 COMMENT ON COLUMN history.id IS 'ascends with each attempt of a view';
