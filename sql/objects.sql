@@ -22,7 +22,7 @@ SELECT p.oid::regprocedure,
 	   p.proisstrict AS strict, EXISTS (SELECT FROM member AS m
 			WHERE m.classid = 'pg_proc'::regclass AND m.objid = p.oid) AS member
 FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
-WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace ORDER BY p.proname COLLATE "C";
+WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace ORDER BY p.proname COLLATE "C", p.pronargs;
 SELECT name, kind, EXISTS (SELECT FROM member AS m
 		WHERE m.classid = 'pg_class'::regclass AND m.objid = r.oid) AS member
 FROM relation AS r ORDER BY name COLLATE "C";
@@ -46,7 +46,7 @@ FROM pg_proc AS p,
 		WITH ORDINALITY AS arg(type, mode, name, position)
 WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace AND
 	p.proname <> 'status'
-ORDER BY p.proname COLLATE "C", arg.position;
+ORDER BY p.proname COLLATE "C", p.pronargs, arg.position;
 -- The view "status" has the columns of the function.
 SELECT array_agg(a.attname::text ORDER BY a.attnum) =
 	(SELECT proargnames FROM pg_proc
@@ -82,7 +82,7 @@ WHERE extname = 'bigbrotr_refresher' ORDER BY c.relname COLLATE "C";
 -- Everything is described, every column of the tables too.
 SELECT p.oid::regprocedure, obj_description(p.oid, 'pg_proc')
 FROM pg_proc AS p
-WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace ORDER BY p.proname COLLATE "C";
+WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace ORDER BY p.proname COLLATE "C", p.pronargs;
 SELECT name, obj_description(oid, 'pg_class') FROM relation
 WHERE kind IN ('r', 'v') ORDER BY name COLLATE "C";
 SELECT r.name, a.attname, col_description(a.attrelid, a.attnum)
@@ -95,7 +95,7 @@ SELECT role, p.oid::regprocedure AS may_call
 FROM unnest(ARRAY['regress_monitor', 'regress_nobody']) AS role, pg_proc AS p
 WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace AND
 	has_function_privilege(role, p.oid, 'EXECUTE')
-ORDER BY role, p.proname COLLATE "C";
+ORDER BY role, p.proname COLLATE "C", p.pronargs;
 SELECT role, r.name, privilege
 FROM unnest(ARRAY['regress_monitor', 'regress_nobody']) AS role, relation AS r,
 	unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE',

@@ -464,6 +464,8 @@ bigbrotr_refresher_refresh_part(PG_FUNCTION_ARGS)
 	sql_refuse_null(fcinfo, 1, "refresh(view, condition)",
 					"Pass a condition on columns of a unique index of the view.");
 	target = sql_target(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	if (!OidIsValid(target.relid) && target.method == REFRESH_METHOD_NONE)
+		target_raise(&target);
 	if (target.relkind != RELKIND_MATVIEW)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),

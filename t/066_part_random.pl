@@ -188,6 +188,7 @@ sub random_change
 my $ids = 'string_agg(id::text, \' \' ORDER BY id) AS ids';
 my @views = (
 	[ 'SELECT id, p, v, t FROM base', 'id' ],
+	[ 'SELECT id, base AS whole FROM base', 'id' ],
 	[ 'SELECT id, COLUMN, v FROM base WHERE v > 2 ORDER BY v', 'id', 'COLUMN' ],
 	[ 'SELECT id, COLUMN FROM base', 'COLUMN', 'id' ],
 	[ "SELECT COLUMN, sum(v), $ids FROM base GROUP BY COLUMN", 'COLUMN' ],
