@@ -95,11 +95,10 @@ condition_read(Relation relation, const char *text)
 	walk.pstate->p_sourcetext = text;
 
 	query_init_facts(&walk.facts);
-	condition->text = text;
-
 	condition->expression = condition_transform(walk.pstate, relation,
 												condition_parse(walk.pstate));
 	(void) condition_walk(condition->expression, &walk);
+	AtEOXact_GUC(false, guc_level);
 
 	pull_varattnos(condition->expression, 1, &attributes);
 	while ((member = bms_next_member(attributes, member)) >= 0)
@@ -110,7 +109,6 @@ condition_read(Relation relation, const char *text)
 	condition_check_index(&walk, condition);
 
 	free_parsestate(walk.pstate);
-	AtEOXact_GUC(false, guc_level);
 	error_context_stack = callback.previous;
 	return condition;
 }

@@ -18,7 +18,6 @@
 /* A condition on the rows of a view */
 typedef struct Condition
 {
-	const char *text;
 	Node	   *expression;		/* the view is the first of the range table */
 	Bitmapset  *columns;		/* the numbers of the columns that it reads */
 	MergeShape *shape;			/* rows are paired by a unique index that has
