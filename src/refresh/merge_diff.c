@@ -3,7 +3,7 @@
  * merge_diff.c
  *	  Old rows and new ones in, what to delete, update and insert out.
  *
- * The old rows are read into a hash table: of each its hashes and its TID, not
+ * The old rows are read into a hash table: of each its hash and its TID, not
  * the row itself.  Each new row then looks for an old one that it can be paired
  * with.  A hash only finds candidates; the old row itself is always compared.
  * To read old rows one by one in the order of the query would be slow, so some
@@ -24,7 +24,6 @@
 #include "postgres.h"
 
 #include "access/tableam.h"
-#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -127,8 +126,7 @@ merge_diff_create(Relation relation, const MergeShape *shape,
 	diff->row_context = AllocSetContextCreate(CurrentMemoryContext,
 											  "merge row",
 											  ALLOCSET_DEFAULT_SIZES);
-	diff->table = merge_table_create(MERGE_TABLE_SHARE(memory),
-									 shape->nkeys > 0);
+	diff->table = merge_table_create(MERGE_TABLE_SHARE(memory));
 	diff->gather_context = GenerationContextCreate(CurrentMemoryContext,
 												   "merge gathered rows",
 												   ALLOCSET_DEFAULT_SIZES);
@@ -221,7 +219,7 @@ merge_diff_start_batches(MergeDiff *diff)
 static int
 merge_diff_batch(const MergeDiff *diff, MergeHash hash)
 {
-	return (int) ((uint64) murmurhash32(hash.key) * diff->nbatches >> 32);
+	return (int) ((hash >> 32) * diff->nbatches >> 32);
 }
 
 /*
@@ -416,29 +414,22 @@ merge_diff_pair(MergeDiff *diff, MergeEntry *entry, MergeHash hash,
 
 /*
  * Pair a new row with the first old one in its chain that it can be paired
- * with, rather with one that is the same.
+ * with.
  */
 static bool
 merge_diff_search(MergeDiff *diff, MergeHash hash, TupleTableSlot *new)
 {
-	for (int exactly = 1; exactly >= 0; exactly--)
+	for (uint32 *link = merge_table_chain(diff->table, hash); link != NULL;)
 	{
-		for (uint32 *link = merge_table_chain(diff->table, hash); link != NULL;)
-		{
-			MergeEntry *entry = merge_entry(diff->table, *link);
+		MergeEntry *entry = merge_entry(diff->table, *link);
 
-			CHECK_FOR_INTERRUPTS();
-			if (entry->hash.key == hash.key &&
-				(entry->hash.row == hash.row) == (exactly == 1) &&
-				merge_diff_pair(diff, entry, hash, new))
-			{
-				entry->claimed = true;
-				return true;
-			}
-			link = merge_table_skip(diff->table, &entry->next);
+		CHECK_FOR_INTERRUPTS();
+		if (entry->hash == hash && merge_diff_pair(diff, entry, hash, new))
+		{
+			entry->claimed = true;
+			return true;
 		}
-		if (diff->shape->nkeys == 0)
-			break;
+		link = merge_table_skip(diff->table, &entry->next);
 	}
 	return false;
 }

@@ -32,12 +32,6 @@
 
 #include "src/refresh/merge_rows.h"
 
-/*
- * Of a value larger than this only the size is hashed, where a row is paired
- * by other columns, since to read it may be dear.
- */
-#define MERGE_LARGE_VALUE	2048
-
 /* What stands before each row in a file */
 typedef struct MergeRowHeader
 {
@@ -83,8 +77,7 @@ static void merge_shape_add_index(MergeShape *shape, Relation index,
 static Bitmapset *merge_index_columns(Relation index);
 static void merge_shape_add_unique(MergeShape *shape, Relation index);
 static Datum merge_stored_value(Form_pg_attribute attribute, Datum value);
-static uint64 merge_hash_value(Form_pg_attribute attribute, Datum value,
-							   bool cheap);
+static uint64 merge_hash_value(Form_pg_attribute attribute, Datum value);
 static void merge_file_put_in_memory(MergeFile *file,
 									 const MergeRowHeader *header,
 									 MinimalTuple tuple);
@@ -199,37 +192,33 @@ merge_shape_add_unique(MergeShape *shape, Relation index)
 }
 
 /*
- * Hash a row.  May leave memory behind in the current context.
+ * Hash what a row is paired by.  May leave memory behind in the current
+ * context.
  */
 MergeHash
 merge_hash(const MergeShape *shape, TupleTableSlot *slot)
 {
-	uint64		row = 0;
-	uint64		key = 0;
+	MergeHash	hash = 0;
 	bool		by_key = shape->nkeys > 0;
-	MergeHash	hash;
 
-	slot_getallattrs(slot);
-	for (int i = 0; i < shape->desc->natts; i++)
+	for (int i = 0; by_key && i < shape->desc->natts; i++)
 	{
-		if (shape->is_key[i] && slot->tts_isnull[i])
+		if (shape->is_key[i] && slot_attisnull(slot, i + 1))
 			by_key = false;
 	}
 	for (int i = 0; i < shape->desc->natts; i++)
 	{
-		bool		is_key = shape->is_key[i];
-		uint64		value = UINT64CONST(0x6e756c6c);
+		uint64		hashed = UINT64CONST(0x6e756c6c);
+		Datum		value;
+		bool		isnull;
 
-		if (!slot->tts_isnull[i])
-			value = merge_hash_value(TupleDescAttr(shape->desc, i),
-									 slot->tts_values[i],
-									 by_key && !is_key);
-		row = hash_combine64(row, value);
-		if (is_key)
-			key = hash_combine64(key, value);
+		if (by_key && !shape->is_key[i])
+			continue;
+		value = slot_getattr(slot, i + 1, &isnull);
+		if (!isnull)
+			hashed = merge_hash_value(TupleDescAttr(shape->desc, i), value);
+		hash = hash_combine64(hash, hashed);
 	}
-	hash.row = (uint32) (row >> 32);
-	hash.key = (uint32) (by_key ? key : row);
 	return hash;
 }
 
@@ -251,11 +240,8 @@ merge_stored_value(Form_pg_attribute attribute, Datum value)
 	return fetch_att(&room, true, attribute->attlen);
 }
 
-/*
- * "cheap": it need not be the best hash.
- */
 static uint64
-merge_hash_value(Form_pg_attribute attribute, Datum value, bool cheap)
+merge_hash_value(Form_pg_attribute attribute, Datum value)
 {
 	struct varlena *packed;
 	uint64		hash;
@@ -269,14 +255,6 @@ merge_hash_value(Form_pg_attribute attribute, Datum value, bool cheap)
 	if (attribute->attlen == -2)
 		return hash_bytes_extended((unsigned char *) DatumGetCString(value),
 								   strlen(DatumGetCString(value)), 0);
-	if (cheap)
-	{
-		Size		size = toast_raw_datum_size(value);
-
-		if (size > MERGE_LARGE_VALUE)
-			return hash_bytes_extended((unsigned char *) &size, sizeof(Size),
-									   0);
-	}
 	packed = pg_detoast_datum_packed((struct varlena *) DatumGetPointer(value));
 	hash = hash_bytes_extended((unsigned char *) VARDATA_ANY(packed),
 							   VARSIZE_ANY_EXHDR(packed), 0);

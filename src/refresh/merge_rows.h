@@ -28,12 +28,8 @@ typedef struct MergeShape
 								 * could pair rows */
 } MergeShape;
 
-/* Equal rows have equal hashes; rows that can be paired have equal keys */
-typedef struct MergeHash
-{
-	uint32		key;
-	uint32		row;
-} MergeHash;
+/* Rows that can be paired have equal hashes */
+typedef uint64 MergeHash;
 
 /* An old row compared with a new one */
 typedef enum MergeMatch

@@ -21,12 +21,17 @@
 /* The unit in which rows of a batch take memory */
 #define MERGE_ARENA_SIZE	((Size) 64 * 1024)
 
+/* How many entries are looked at before the hash is */
+#define MERGE_AHEAD			4
+
+static uint32 merge_table_expect(MergeTable *table, MergeHash hash);
+
 /*
  * Make an empty table that takes up to so many bytes, in the current memory
- * context.  "by_key": rows of one key may differ.
+ * context.
  */
 MergeTable *
-merge_table_create(Size memory, bool by_key)
+merge_table_create(Size memory)
 {
 	MergeTable *table = palloc0(sizeof(MergeTable));
 
@@ -34,7 +39,6 @@ merge_table_create(Size memory, bool by_key)
 										   "merge table",
 										   ALLOCSET_DEFAULT_SIZES);
 	table->memory = memory;
-	table->by_key = by_key;
 	return table;
 }
 
@@ -127,58 +131,65 @@ merge_table_link(MergeTable *table)
 	for (uint32 i = table->nentries; i-- > 0;)
 	{
 		MergeEntry *entry = merge_entry(table, i);
-		uint32	   *head = &table->heads[entry->hash.key & table->mask];
+		uint32	   *head = &table->heads[(uint32) entry->hash & table->mask];
 
 		entry->next = *head;
 		entry->linked = true;
 		*head = i;
 	}
-	table->expected = 0;
+	table->expected[0] = table->expected[1] = 0;
 }
 
 /*
  * Find an old row that may be paired with a new one of this hash, and claim it,
- * so that no other new row finds it: rather one that may be the same.
- * MERGE_NO_ENTRY if there is none.
+ * so that no other new row finds it.  MERGE_NO_ENTRY if there is none.
  */
 uint32
 merge_table_find(MergeTable *table, MergeHash hash)
 {
-	uint32		found = MERGE_NO_ENTRY;
-	uint32	   *link;
+	uint32		found = merge_table_expect(table, hash);
+	uint32	   *link = NULL;
 
-	/* As a rule, it is the one after the last. */
-	if (table->expected < table->nentries)
+	if (found == MERGE_NO_ENTRY)
 	{
-		MergeEntry *entry = merge_entry(table, table->expected);
-
-		if (entry->hash.key == hash.key && entry->hash.row == hash.row &&
-			!entry->claimed)
-			found = table->expected;
+		link = merge_table_chain(table, hash);
+		while (link != NULL && merge_entry(table, *link)->hash != hash)
+			link = merge_table_skip(table, &merge_entry(table, *link)->next);
+		if (link == NULL)
+			return MERGE_NO_ENTRY;
+		found = *link;
+		table->expected[1] = table->expected[0];
 	}
-	for (link = found != MERGE_NO_ENTRY ? NULL :
-		 merge_table_skip(table, &table->heads[hash.key & table->mask]);
-		 link != NULL;
-		 link = merge_table_skip(table, &merge_entry(table, *link)->next))
-	{
-		MergeEntry *entry = merge_entry(table, *link);
-
-		if (entry->hash.key != hash.key)
-			continue;
-		if (entry->hash.row == hash.row)
-		{
-			found = *link;
-			break;
-		}
-		if (found == MERGE_NO_ENTRY && table->by_key)
-			found = *link;
-	}
-	if (found != MERGE_NO_ENTRY)
-	{
-		merge_entry(table, found)->claimed = true;
-		table->expected = found + 1;
-	}
+	merge_entry(table, found)->claimed = true;
+	table->expected[0] = found + 1;
 	return found;
+}
+
+/*
+ * As a rule, rows come in the order in which they are stored: then the next one
+ * is one of the first after the last, or after that before the last, where the
+ * last was out of its place.
+ */
+static uint32
+merge_table_expect(MergeTable *table, MergeHash hash)
+{
+	for (int i = 0; i < (int) lengthof(table->expected); i++)
+	{
+		uint32		first = table->expected[i];
+		uint32		end = Min(first + MERGE_AHEAD, table->nentries);
+
+		for (uint32 number = first; number < end; number++)
+		{
+			MergeEntry *entry = merge_entry(table, number);
+
+			if (entry->hash != hash || entry->claimed)
+				continue;
+			if (i > 0)
+				table->expected[1] = table->expected[0];
+			return number;
+		}
+	}
+	return MERGE_NO_ENTRY;
 }
 
 /*
@@ -211,7 +222,7 @@ merge_table_return(MergeTable *table, uint32 number)
 	entry->claimed = false;
 	if (!entry->linked)
 	{
-		uint32	   *head = &table->heads[entry->hash.key & table->mask];
+		uint32	   *head = &table->heads[(uint32) entry->hash & table->mask];
 
 		entry->next = *head;
 		entry->linked = true;
@@ -226,5 +237,5 @@ merge_table_return(MergeTable *table, uint32 number)
 uint32 *
 merge_table_chain(MergeTable *table, MergeHash hash)
 {
-	return merge_table_skip(table, &table->heads[hash.key & table->mask]);
+	return merge_table_skip(table, &table->heads[(uint32) hash & table->mask]);
 }

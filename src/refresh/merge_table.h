@@ -50,14 +50,13 @@ typedef struct MergeTable
 {
 	MemoryContext context;
 	Size		memory;			/* what it may take, in bytes */
-	bool		by_key;			/* rows of one key may differ */
 	MergeEntry **chunks;
 	uint32		nchunks;		/* allocated, of the array */
 	uint32		nentries;
 	Size		size;			/* what it takes, in bytes */
 	uint32	   *heads;
 	uint32		mask;
-	uint32		expected;		/* the entry that may be looked for next */
+	uint32		expected[2];	/* entries that may be looked for next */
 	char	   *arena;			/* where the next row of a batch goes */
 	Size		arena_left;
 } MergeTable;
@@ -69,7 +68,7 @@ merge_entry(const MergeTable *table, uint32 number)
 		[number & (MERGE_ENTRIES - 1)];
 }
 
-extern MergeTable *merge_table_create(Size memory, bool by_key);
+extern MergeTable *merge_table_create(Size memory);
 extern void merge_table_reset(MergeTable *table);
 extern bool merge_table_add(MergeTable *table, const MergeEntry *entry,
 							Size row_size);
