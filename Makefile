@@ -3,6 +3,7 @@ MODULE_big = bigbrotr_refresher
 OBJS = \
 	bigbrotr_refresher.o \
 	src/sql.o \
+	src/worker/clock.o \
 	src/worker/decide.o \
 	src/worker/launch.o \
 	src/worker/launcher.o \
@@ -41,6 +42,7 @@ OBJS = \
 	src/plan/plan.o \
 	src/plan/target.o \
 	src/plan/view_list.o \
+	src/plan/view_settings.o \
 	src/common/attempt.o \
 	src/common/log.o \
 	src/common/process.o \
@@ -51,7 +53,7 @@ DATA = bigbrotr_refresher--1.0.sql
 PGFILEDESC = "bigbrotr_refresher - keeps materialized views fresh"
 
 # Each kind of test has a server of its own, preloaded with the extension.
-REGRESS = grammar parameters plan trust ordering privileges hostile objects timeline skippable bodies nested merging part
+REGRESS = grammar parameters plan trust ordering privileges hostile objects timeline skippable bodies nested merging part settings
 REGRESS_OPTS = --temp-instance=./tmp_check \
 	--temp-config=$(srcdir)/sql/regress.conf --encoding=UTF8 --no-locale
 ISOLATION = plan_waits_for_none plan_while_dropped

@@ -153,7 +153,9 @@ CREATE FUNCTION plan(
     OUT refresh_interval interval,
     OUT skippable boolean,
     OUT not_skippable_because text,
-    OUT advice text)
+    OUT advice text,
+    OUT start_time time,
+    OUT settings text)
 RETURNS SETOF record
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 ROWS 20 -- so few that the view "views" is not compiled by jit, which takes a second
@@ -231,7 +233,7 @@ COMMENT ON FUNCTION refresh(text, text) IS
 CREATE VIEW views AS
 WITH RECURSIVE last AS MATERIALIZED (
     SELECT p."position", p.view, p.depends_on, p.due, p.refresh_interval,
-        s.last_attempt, s.last_success, s.duration, s.outcome, s.sqlstate,
+        p.start_time, s.last_attempt, s.last_success, s.duration, s.outcome, s.sqlstate,
         s.error, coalesce(s.failures, 0) AS failures, s.data_as_of
     FROM plan() AS p LEFT JOIN view_state AS s ON s.view = p.view
 ), reads AS MATERIALIZED (
@@ -254,7 +256,8 @@ SELECT l.view,
     l.due AS next_due,
     l.data_as_of,
     EXISTS (SELECT FROM degraded AS d WHERE d.view = l.view) AS is_degraded,
-    l.refresh_interval
+    l.refresh_interval,
+    l.start_time
 FROM last AS l
 ORDER BY l."position";
 COMMENT ON VIEW views IS

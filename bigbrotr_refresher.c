@@ -46,6 +46,7 @@ char	   *refresher_role;
 int			refresher_restart_interval;
 bool		refresher_enabled;
 int			refresher_interval;
+int			refresher_start_time = -1;
 int			refresher_refresh_timeout;
 int			refresher_lock_timeout;
 int			refresher_max_workers;
@@ -71,8 +72,9 @@ static bool launcher_registered = false;
 /* What "databases" was set to; all others read the parsed list */
 static char *refresher_databases;
 
-/* What "views" was set to; all others read the parsed list */
+/* What these were set to; all others read what they were parsed to */
 static char *refresher_views;
+static char *refresher_start_time_text;
 
 extern PGDLLEXPORT void _PG_init(void);
 
@@ -85,6 +87,8 @@ static void assign_databases(const char *newval, void *extra);
 static bool check_name(char **newval, void **extra, GucSource source);
 static bool check_views(char **newval, void **extra, GucSource source);
 static void assign_views(const char *newval, void *extra);
+static bool check_start_time(char **newval, void **extra, GucSource source);
+static void assign_start_time(const char *newval, void *extra);
 static void report_place(const ViewListError *error);
 
 /*
@@ -154,7 +158,7 @@ define_parameters(void)
 							 NULL, NULL, NULL);
 	DefineCustomStringVariable(REFRESHER_NAME ".views",
 							   "Views to refresh, in this order.",
-							   "Items are separated by \",\" or, where what stands before must end first, by \";\". An item may have an interval of its own, as in \"event_stats @ 1h\".",
+							   "Items are separated by \",\" or, where what stands before must end first, by \";\". An item may have an interval and settings of its own, as in \"event_stats @ 1d from 03:00 (work_mem = 256MB)\".",
 							   &refresher_views, DEFAULT_VIEWS,
 							   PGC_SUSET, 0,
 							   check_views, assign_views, NULL);
@@ -165,6 +169,12 @@ define_parameters(void)
 							VIEW_LIST_MIN_INTERVAL, VIEW_LIST_MAX_INTERVAL,
 							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
+	DefineCustomStringVariable(REFRESHER_NAME ".start_time",
+							   "Time of the day that \"interval\" counts from.",
+							   "Empty: it counts from the last cycle. Else \"interval\" has to divide a day, or to be whole days.",
+							   &refresher_start_time_text, "",
+							   PGC_SIGHUP, 0,
+							   check_start_time, assign_start_time, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".retry_interval",
 							"Time after which a view that failed is due again.",
 							"It doubles with each failure in a row, up to the view's interval. 0 means that it is due at its interval only.",
@@ -314,6 +324,30 @@ assign_views(const char *newval, void *extra)
 	refresher_view_list_hash =
 		hash_bytes_extended((const unsigned char *) newval,
 							(int) strlen(newval), 0);
+}
+
+static bool
+check_start_time(char **newval, void **extra, GucSource source)
+{
+	ViewListError error;
+	int		   *time = compat_guc_malloc(sizeof(int));
+
+	if (time == NULL)
+		return false;
+	if (!view_list_time(*newval, time, &error))
+	{
+		report_place(&error);
+		compat_guc_free(time);
+		return false;
+	}
+	*extra = time;
+	return true;
+}
+
+static void
+assign_start_time(const char *newval, void *extra)
+{
+	refresher_start_time = *(int *) extra;
 }
 
 /*

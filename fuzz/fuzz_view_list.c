@@ -27,6 +27,8 @@
 #define FUZZ_WILDCARD	0x02
 #define FUZZ_STAGE		0x04
 #define FUZZ_INTERVAL	0x08
+#define FUZZ_FROM		0x10
+#define FUZZ_SETTINGS	0x20
 
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -36,11 +38,21 @@ static void fuzz_check_list(const ViewList *list);
 static void fuzz_check_same(const ViewList *list, const ViewList *other);
 static void fuzz_names(const char *string);
 static void fuzz_make(const uint8_t *data, size_t size);
+static void fuzz_make_when(ViewSpec *spec, int what, const uint8_t **in,
+						   const uint8_t *end);
+static char *fuzz_make_settings(const uint8_t **in, const uint8_t *end);
 static char *fuzz_make_name(const uint8_t **in, const uint8_t *end);
 static int	fuzz_make_byte(const uint8_t **in, const uint8_t *end);
 static void fuzz_check_error(const char *string, const ViewListError *error);
 static char *fuzz_print(const ViewList *list, bool plain);
+static size_t fuzz_print_size(const ViewList *list);
 static char *fuzz_print_identifier(char *out, const char *name, bool plain);
+static char *fuzz_print_settings(char *out, const char *settings, bool plain);
+static bool fuzz_is_plain_value(const char *value);
+static void fuzz_free_spec(ViewSpec *spec);
+static size_t fuzz_settings_size(const char *settings);
+static bool fuzz_same_settings(const char *settings, const char *other);
+static void fuzz_time(const char *string);
 static bool fuzz_is_plain(const char *name);
 static bool fuzz_same_name(const char *name, const char *other);
 static void *fuzz_alloc(size_t size);
@@ -58,6 +70,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	string[size] = '\0';
 	fuzz_list(string);
 	fuzz_names(string);
+	fuzz_time(string);
 	free(string);
 	fuzz_make(data, size);
 	return 0;
@@ -120,6 +133,11 @@ fuzz_check_list(const ViewList *list)
 		EXPECT(spec->interval == 0 ||
 			   (spec->interval >= VIEW_LIST_MIN_INTERVAL &&
 				spec->interval <= VIEW_LIST_MAX_INTERVAL));
+		EXPECT(spec->start_time == -1 ||
+			   (spec->start_time >= 0 && spec->start_time < VIEW_LIST_DAY &&
+				spec->interval != 0 &&
+				view_list_interval_fits(spec->interval)));
+		EXPECT(spec->settings == NULL || *spec->settings != '\0');
 		EXPECT(spec->name == NULL ||
 			   (*spec->name != '\0' && strlen(spec->name) < NAMEDATALEN));
 		EXPECT(spec->schema == NULL ||
@@ -144,6 +162,8 @@ fuzz_check_same(const ViewList *list, const ViewList *other)
 		EXPECT(fuzz_same_name(spec->name, other->specs[i].name));
 		EXPECT(spec->stage == other->specs[i].stage);
 		EXPECT(spec->interval == other->specs[i].interval);
+		EXPECT(spec->start_time == other->specs[i].start_time);
+		EXPECT(fuzz_same_settings(spec->settings, other->specs[i].settings));
 	}
 }
 
@@ -180,6 +200,7 @@ fuzz_names(const char *string)
 	for (int i = 0; i < nnames; i++)
 	{
 		memset(&list->specs[i], 0, sizeof(ViewSpec));
+		list->specs[i].start_time = -1;
 		list->specs[i].name = names[i];
 	}
 	printed = fuzz_print(list, false);
@@ -228,9 +249,9 @@ fuzz_make(const uint8_t *data, size_t size)
 		if ((what & FUZZ_STAGE) && list->nspecs > 0)
 			stage++;
 		spec->stage = stage;
-		spec->interval = 0;
-		if (what & FUZZ_INTERVAL)
-			spec->interval = 1 + 2000 * fuzz_make_byte(&in, end);
+		fuzz_make_when(spec, what, &in, end);
+		spec->settings = (what & FUZZ_SETTINGS) ?
+			fuzz_make_settings(&in, end) : NULL;
 		spec->schema = (what & FUZZ_SCHEMA) ? fuzz_make_name(&in, end) : NULL;
 		spec->name = (what & FUZZ_WILDCARD) ? NULL : fuzz_make_name(&in, end);
 		for (i = 0; i < list->nspecs; i++)
@@ -245,8 +266,7 @@ fuzz_make(const uint8_t *data, size_t size)
 			continue;
 		}
 		stage = (list->nspecs > 0) ? list->specs[list->nspecs - 1].stage : 0;
-		free((void *) spec->schema);
-		free((void *) spec->name);
+		fuzz_free_spec(spec);
 	}
 
 	for (int plain = 0; plain < 2 && list->nspecs > 0; plain++)
@@ -260,11 +280,90 @@ fuzz_make(const uint8_t *data, size_t size)
 		free(printed);
 	}
 	for (int i = 0; i < list->nspecs; i++)
-	{
-		free((void *) list->specs[i].schema);
-		free((void *) list->specs[i].name);
-	}
+		fuzz_free_spec(&list->specs[i]);
 	free(list);
+}
+
+/*
+ * An interval of any length; or, with a time that it counts from, of a length
+ * that it may have then.
+ */
+static void
+fuzz_make_when(ViewSpec *spec, int what, const uint8_t **in,
+			   const uint8_t *end)
+{
+	spec->interval = 0;
+	spec->start_time = -1;
+	if (!(what & FUZZ_INTERVAL))
+		return;
+	spec->interval = 1 + 2000 * fuzz_make_byte(in, end);
+	if (!(what & FUZZ_FROM))
+		return;
+	spec->start_time = fuzz_make_byte(in, end) * 256 + fuzz_make_byte(in, end);
+	if (spec->interval > 100)
+		spec->interval = VIEW_LIST_DAY * (1 + spec->interval / 2000);
+	while (!view_list_interval_fits(spec->interval))
+		spec->interval++;
+}
+
+/*
+ * Names of letters, each another one, with any bytes for values.
+ */
+static char *
+fuzz_make_settings(const uint8_t **in, const uint8_t *end)
+{
+	int			nsettings = 1 + fuzz_make_byte(in, end) % 26;
+	char	   *settings = fuzz_alloc(nsettings * (NAMEDATALEN + 8) + 1);
+	char	   *out = settings;
+
+	for (int i = 0; i < nsettings; i++)
+	{
+		int			length = fuzz_make_byte(in, end) % NAMEDATALEN;
+
+		out += sprintf(out, "%c.x%d", 'a' + i, i) + 1;
+		while (length-- > 0 && *in < end)
+		{
+			*out = (char) fuzz_make_byte(in, end);
+			if (*out != '\0')
+				out++;
+		}
+		*out++ = '\0';
+	}
+	*out = '\0';
+	return settings;
+}
+
+static void
+fuzz_free_spec(ViewSpec *spec)
+{
+	free((void *) spec->schema);
+	free((void *) spec->name);
+	free((void *) spec->settings);
+}
+
+/*
+ * A time of the day, or none, which is printed as the list would have it.
+ */
+static void
+fuzz_time(const char *string)
+{
+	ViewListError error;
+	int			time;
+	int			again;
+	char		printed[32];
+
+	memset(&error, 0x7F, sizeof(error));
+	if (!view_list_time(string, &time, &error))
+	{
+		fuzz_check_error(string, &error);
+		return;
+	}
+	EXPECT(time >= -1 && time < VIEW_LIST_DAY);
+	if (time < 0)
+		return;
+	sprintf(printed, "%d:%02d:%02d", time / 3600, time / 60 % 60, time % 60);
+	EXPECT(view_list_time(printed, &again, &error));
+	EXPECT(again == time);
 }
 
 /*
@@ -315,8 +414,7 @@ fuzz_check_error(const char *string, const ViewListError *error)
 static char *
 fuzz_print(const ViewList *list, bool plain)
 {
-	/* Two names, each byte of which may be a quote, and what is around them */
-	char	   *printed = fuzz_alloc(list->nspecs * (4 * NAMEDATALEN + 32) + 1);
+	char	   *printed = fuzz_alloc(fuzz_print_size(list));
 	char	   *out = printed;
 
 	for (int i = 0; i < list->nspecs; i++)
@@ -336,9 +434,97 @@ fuzz_print(const ViewList *list, bool plain)
 			*out++ = '*';
 		if (spec->interval)
 			out += sprintf(out, " @ %ds", spec->interval);
+		if (spec->start_time >= 0)
+			out += sprintf(out, " from %02d:%02d:%02d",
+						   spec->start_time / 3600, spec->start_time / 60 % 60,
+						   spec->start_time % 60);
+		if (spec->settings)
+			out = fuzz_print_settings(out, spec->settings, plain);
 	}
 	*out = '\0';
 	return printed;
+}
+
+static size_t
+fuzz_print_size(const ViewList *list)
+{
+	/* Two names, each byte of which may be a quote, and what is around them */
+	size_t		size = list->nspecs * (4 * NAMEDATALEN + 64) + 1;
+
+	/* A setting is three bytes at least, and has six around it. */
+	for (int i = 0; i < list->nspecs; i++)
+	{
+		if (list->specs[i].settings)
+			size += 4 * fuzz_settings_size(list->specs[i].settings) + 4;
+	}
+	return size;
+}
+
+static char *
+fuzz_print_settings(char *out, const char *settings, bool plain)
+{
+	const char *name = settings;
+
+	for (; *name; name = view_setting_next(name))
+	{
+		const char *value = view_setting_value(name);
+
+		out += sprintf(out, "%s%s =", name == settings ? " (" : ", ", name);
+		if (plain && fuzz_is_plain_value(value))
+		{
+			out += sprintf(out, "%s", value);
+			continue;
+		}
+		*out++ = '\'';
+		for (; *value; value++)
+		{
+			if (*value == '\'')
+				*out++ = '\'';
+			*out++ = *value;
+		}
+		*out++ = '\'';
+	}
+	*out++ = ')';
+	return out;
+}
+
+/*
+ * Does a value mean the same without quotes?
+ */
+static bool
+fuzz_is_plain_value(const char *value)
+{
+	return *value != '\0' &&
+		strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+			   "0123456789_$.:/+-") == strlen(value);
+}
+
+/*
+ * Bytes of the settings, with the zeros at their end.
+ */
+static size_t
+fuzz_settings_size(const char *settings)
+{
+	const char *name = settings;
+
+	while (*name)
+		name = view_setting_next(name);
+	return name + 1 - settings;
+}
+
+/*
+ * Either may be NULL, which is none.
+ */
+static bool
+fuzz_same_settings(const char *settings, const char *other)
+{
+	size_t		size;
+
+	if (settings == NULL || other == NULL)
+		return settings == other;
+	size = fuzz_settings_size(settings);
+	return size == fuzz_settings_size(other) &&
+		memcmp(settings, other, size) == 0;
 }
 
 static char *

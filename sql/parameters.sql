@@ -12,6 +12,7 @@ WHERE name IN ('bigbrotr_refresher.databases',
 			   'bigbrotr_refresher.enabled',
 			   'bigbrotr_refresher.views',
 			   'bigbrotr_refresher.interval',
+			   'bigbrotr_refresher.start_time',
 			   'bigbrotr_refresher.refresh_timeout',
 			   'bigbrotr_refresher.lock_timeout')
 ORDER BY name;
@@ -41,12 +42,12 @@ SELECT pg_reload_conf() \gset
 -- Bounds.  (Majors word the message differently.)
 \set VERBOSITY sqlstate
 ALTER SYSTEM SET bigbrotr_refresher.interval = 0;
-ALTER SYSTEM SET bigbrotr_refresher.interval = '8d';
+ALTER SYSTEM SET bigbrotr_refresher.interval = '367d';
 ALTER SYSTEM SET bigbrotr_refresher.restart_interval = 0;
 ALTER SYSTEM SET bigbrotr_refresher.restart_interval = '61min';
 ALTER SYSTEM SET bigbrotr_refresher.refresh_timeout = -1;
 ALTER SYSTEM SET bigbrotr_refresher.lock_timeout = -1;
-ALTER SYSTEM SET bigbrotr_refresher.interval = '7d';
+ALTER SYSTEM SET bigbrotr_refresher.interval = '366d';
 ALTER SYSTEM RESET bigbrotr_refresher.interval;
 \set VERBOSITY default
 
@@ -84,6 +85,22 @@ DROP ROLE regress_tuner;
 
 -- A misspelt one does not pass for a parameter.
 SET bigbrotr_refresher.vews = 'a';
+
+-- A time of the day, or none
+SELECT format('ALTER SYSTEM SET bigbrotr_refresher.start_time = %L', time)
+FROM (VALUES
+	(1, '24:00'),
+	(2, '3'),
+	(3, ' 3pm'),
+	(4, '03:00 Europe/Berlin'),
+	(5, repeat('1', 64)),
+	(6, ''),
+	(7, '  '),
+	(8, ' 3:00 '),
+	(9, '23:59:59')
+) AS times(id, time)
+ORDER BY id \gexec
+ALTER SYSTEM RESET bigbrotr_refresher.start_time;
 
 --
 -- The names of databases

@@ -21,6 +21,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -30,6 +31,7 @@
 #include "src/common/log.h"
 #include "src/common/settings.h"
 #include "src/plan/plan.h"
+#include "src/plan/view_settings.h"
 #include "src/record/history.h"
 #include "src/record/request.h"
 #include "src/record/status.h"
@@ -40,7 +42,7 @@
 /* Of smaller views it does not matter how they are refreshed. */
 #define SQL_ADVICE_MIN_ROWS 1000
 
-#define SQL_PLAN_COLS	11
+#define SQL_PLAN_COLS	13
 #define SQL_STATUS_COLS 27
 #define SQL_RUN_COLS	5
 
@@ -64,6 +66,7 @@ static void sql_require_preload(void);
 static RefreshPlan *sql_plan_as_worker(void);
 static const char *sql_label_as_worker(const RefreshTarget *target);
 static void sql_take_search_path(void);
+static const pg_tz *sql_worker_zone(void);
 static Oid	sql_worker_role(void);
 static bool sql_is_member(List *names, const char *name);
 static void sql_put_status(ReturnSetInfo *rsinfo, const StatusReport *report);
@@ -72,6 +75,7 @@ static Datum sql_running(const StatusReport *report);
 static Datum sql_buckets(const StatusData *data);
 static Datum sql_labels(const RefreshPlan *plan, const int *items, int nitems);
 static RefreshTarget sql_target(const char *name);
+static int	sql_apply_settings(const PlanItem *item, RefreshTarget *target);
 static TimestampTz sql_data_as_of(const RefreshPlan *plan,
 								  const PlanItem *item,
 								  const RefreshResult *result);
@@ -85,6 +89,7 @@ static void sql_put_null(SqlRow *row);
 static void sql_put_text(SqlRow *row, const char *value);
 static void sql_put_time(SqlRow *row, TimestampTz value);
 static void sql_put_interval(SqlRow *row, int64 microseconds);
+static void sql_put_time_of_day(SqlRow *row, int seconds);
 
 /*
  * plan(): the next cycle, explained.
@@ -94,10 +99,12 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	RefreshPlan *plan;
+	const pg_tz *zone;
 
 	sql_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
 	plan = sql_plan_as_worker();
+	zone = sql_worker_zone();
 
 	for (int i = 0; i < plan->nitems; i++)
 	{
@@ -116,16 +123,16 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 		sql_put(&row, sql_labels(plan, item->depends, item->ndepends));
 		if (schedule_read(item, GetCurrentTimestamp(), &known) &&
 			known.schedule_start != 0)
-			sql_put_time(&row, schedule_due(&known, item->interval));
+			sql_put_time(&row, schedule_due(&known, item, zone));
 		else
 			sql_put_null(&row);
-		sql_put_interval(&row, USECS_PER_SEC *
-						 (item->interval ? item->interval :
-						  refresher_interval));
+		sql_put_interval(&row, USECS_PER_SEC * schedule_interval(item));
 		reason = change_read_mark(item->target.relid, &mark);
 		sql_put(&row, BoolGetDatum(reason == NULL));
 		sql_put_text(&row, reason);
 		sql_put_text(&row, sql_advice(&item->target, &known));
+		sql_put_time_of_day(&row, schedule_start_time(item));
+		sql_put_text(&row, view_settings_text(item->settings));
 		Assert(row.ncols == SQL_PLAN_COLS);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row.values,
 							 row.nulls);
@@ -191,19 +198,32 @@ sql_label_as_worker(const RefreshTarget *target)
 static void
 sql_take_search_path(void)
 {
-	char	   *names = palloc(STATUS_PATH_SIZE);
+	StatusNames names;
 
-	if (status_read_search_path(MyDatabaseId, names))
+	if (status_read_names(MyDatabaseId, &names) && names.search_path[0])
 	{
 		/* The caller's temporary tables are not the worker's. */
-		char	   *path = psprintf("%s, pg_temp", names);
+		char	   *path = psprintf("%s, pg_temp", names.search_path);
 
 		(void) set_config_option("search_path", path,
 								 PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 		pfree(path);
 	}
-	pfree(names);
+}
+
+/*
+ * The time zone of the worker, or of the caller if there has been none.
+ */
+static const pg_tz *
+sql_worker_zone(void)
+{
+	const pg_tz *zone = NULL;
+	StatusNames names;
+
+	if (status_read_names(MyDatabaseId, &names) && names.time_zone[0])
+		zone = pg_tzset(names.time_zone);
+	return zone != NULL ? zone : session_timezone;
 }
 
 /*
@@ -416,20 +436,22 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 	RefreshPlan *plan;
 	const char *label;
 	ViewState	known = {0};
+	int			nest_level;
 
 	sql_require_preload();
 	sql_refuse_null(fcinfo, 0, "refresh(view)",
 					"Pass the name of the view to refresh.");
 	target = sql_target(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	plan = sql_plan_as_worker();
+	item = sql_find_item(plan, &target);
+	nest_level = sql_apply_settings(item, &target);
 	if (target.refused != NULL)
 		ereport(NOTICE,
 				(errmsg("the refresh function of %s is not called, since role \"%s\", to which it belongs, is not trusted",
 						target_display(target_qualified_name(&target)),
 						target.refused)));
 	refresh_in_session(&target, &result);
-
-	plan = sql_plan_as_worker();
-	item = sql_find_item(plan, &target);
+	AtEOXact_GUC(true, nest_level);
 
 	/* What is not listed must not look like something that is. */
 	label = item ? item->label : target_qualified_name(&target);
@@ -506,18 +528,41 @@ sql_target(const char *name)
 				 errdetail("At character %d: %s.", error.position,
 						   log_valid(error.reason))));
 	if (list->nspecs != 1 || list->specs[0].name == NULL ||
-		list->specs[0].interval != 0)
+		list->specs[0].interval != 0 || list->specs[0].settings != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("invalid name of a view: \"%s\"", name),
-				 errdetail("Exactly one view can be named, without an interval.")));
+				 errdetail("Exactly one view can be named, without an interval or settings.")));
 
 	if (list->specs[0].schema != NULL)
 		target.schema = target_fold(list->specs[0].schema,
 									list->specs[0].schema_folds);
 	target.name = target_fold(list->specs[0].name, list->specs[0].name_folds);
+	target.merge = refresher_merge;
 	target_resolve(&target, GetUserId());
 	return target;
+}
+
+/*
+ * Let the settings that the list gives to a view be in force, as far as the
+ * caller may set them, until the nest level that is returned is left.
+ *
+ * The timeouts are not among them: the caller's own limits hold for a
+ * statement of his.
+ */
+static int
+sql_apply_settings(const PlanItem *item, RefreshTarget *target)
+{
+	int			nest_level = NewGUCNestLevel();
+	ViewSettings own;
+
+	if (item == NULL || item->settings == NULL)
+		return nest_level;
+	view_settings_apply(item->settings, NULL, GetUserId(), GUC_ACTION_SAVE);
+	view_settings_read(item->settings, &own);
+	target->merge = own.merge;
+	target_resolve(target, GetUserId());
+	return nest_level;
 }
 
 /*
@@ -655,4 +700,16 @@ sql_put_interval(SqlRow *row, int64 microseconds)
 
 	interval->time = microseconds;
 	sql_put(row, IntervalPGetDatum(interval));
+}
+
+/*
+ * -1 stands for null.
+ */
+static void
+sql_put_time_of_day(SqlRow *row, int seconds)
+{
+	if (seconds >= 0)
+		sql_put(row, TimeADTGetDatum(seconds * USECS_PER_SEC));
+	else
+		sql_put_null(row);
 }

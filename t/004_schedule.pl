@@ -190,10 +190,10 @@ is(worker_pid($node, 'postgres'), $pid, 'all this was one process');
 
 foreach my $case (
 	[ '', 1, 'the list is empty' ],
-	[ 'a, b c', 6, 'expected ",", ";" or "@" before this' ],
+	[ 'a, b c', 6, 'expected ",", ";", "@" or "(" before this' ],
 	[ 'a; b, "a"', 7, '"a" is listed twice' ],
 	[ 'a, b @ soon', 8, '"soon" is not an interval such as 90s, 15min, 1h or 1d' ],
-	[ 'a @ 8d', 5, 'the interval "8d" is not between 1 second and 7 days' ])
+	[ 'a @ 367d', 5, 'the interval "367d" is not between 1 second and 366 days' ])
 {
 	my ($list, $place, $reason) = @$case;
 	my ($code, $stdout, $stderr) = $node->psql('postgres',

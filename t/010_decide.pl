@@ -1,5 +1,5 @@
-# What the worker and the launcher decide to do next, by tables of facts: see
-# t/unit.
+# What the worker and the launcher decide to do next, and when schedules that
+# count from a time of the day are due, by tables: see t/unit.
 
 use strict;
 use warnings;
@@ -19,7 +19,7 @@ foreach my $option ('cc', 'includedir-server')
 	$option eq 'cc' ? ($cc = $value) : ($includes = $value);
 }
 
-foreach my $unit ('decide', 'launch')
+foreach my $unit ('decide', 'launch', 'clock')
 {
 	my $program = "$PostgreSQL::Test::Utils::tmp_check/$unit";
 
@@ -32,10 +32,10 @@ foreach my $unit ('decide', 'launch')
 	my ($printed) = run_command([$program]);
 	foreach my $line (split /\n/, $printed)
 	{
-		ok(!$1, $2) if $line =~ /^(not )?ok \d+ - (.*)/;
+		ok(!$1, "$unit: $2") if $line =~ /^(not )?ok \d+ - (.*)/;
 		diag($line) if $line =~ /^#/;
 	}
 	like($printed, qr/\A1\.\.(\d+)\n(?:.*\n)*?(?:not )?ok \1 - .*\z/,
-		"$unit has come to its end");
+		"$unit: the program has come to its end");
 }
 done_testing();

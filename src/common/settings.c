@@ -19,6 +19,17 @@
 #include "src/common/settings.h"
 
 bool		refresher_is_behind = false;
+const ForcedSetting settings_forced[] = {
+	{"exit_on_error", "off"},
+	{"quote_all_identifiers", "off"},	/* not for CONCURRENTLY */
+	{"statement_timeout", "0"},
+	{"transaction_timeout", "0"},	/* since 17 */
+	{"default_transaction_read_only", "off"},
+	{"default_transaction_deferrable", "off"},
+	{"default_transaction_isolation", "read committed"},
+};
+
+const int	settings_nforced = lengthof(settings_forced);
 
 /* Requests to read the configuration: made, and followed */
 static volatile sig_atomic_t settings_requested = 0;

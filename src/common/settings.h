@@ -45,6 +45,8 @@ extern bool refresher_is_behind;
 /* May be set for a database or a role as well */
 extern bool refresher_enabled;
 extern int	refresher_interval; /* in seconds */
+extern int	refresher_start_time;	/* the second of the day that it counts
+									 * from; -1: none */
 extern int	refresher_refresh_timeout;	/* in milliseconds; 0: none */
 extern int	refresher_lock_timeout; /* in milliseconds; 0: none */
 
@@ -58,6 +60,16 @@ extern char *refresher_notify_channel;	/* empty: none */
 /* The parsed list of views, and a hash of what it was parsed from */
 extern const struct ViewList *refresher_view_list;
 extern uint64 refresher_view_list_hash;
+
+/* Parameters of the server that no refresh can do with another value of */
+typedef struct ForcedSetting
+{
+	const char *name;			/* not every server knows each of them */
+	const char *value;
+} ForcedSetting;
+
+extern const ForcedSetting settings_forced[];
+extern const int settings_nforced;
 
 extern void settings_handle_reload(SIGNAL_ARGS);
 extern bool settings_reload_pending(void);

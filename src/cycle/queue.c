@@ -22,11 +22,14 @@
 #include "src/common/elapsed.h"
 #include "src/cycle/queue.h"
 #include "src/cycle/rank.h"
+#include "src/plan/view_settings.h"
 
 static void queue_add_views(Queue *queue, const RefreshPlan *plan,
 							const QueueItem *items, int *places);
 static void queue_add_edges(Queue *queue, const RefreshPlan *plan,
 							const QueueItem *items, const int *places);
+static void queue_add_settings(Queue *queue, const RefreshPlan *plan,
+							   Size offset);
 static void queue_rank(Queue *queue, bool by_path);
 static void queue_set_rank(Queue *queue, int view, int rank);
 static void queue_improve(Queue *queue);
@@ -51,6 +54,7 @@ queue_size(const RefreshPlan *plan, const QueueItem *items,
 {
 	Size		nviews = 0;
 	Size		nedges = 0;
+	Size		settings = 0;
 
 	for (int i = 0; i < plan->nitems; i++)
 	{
@@ -58,10 +62,12 @@ queue_size(const RefreshPlan *plan, const QueueItem *items,
 			continue;
 		nviews++;
 		nedges += 2 * plan->items[i].ndepends;
+		if (plan->items[i].settings != NULL)
+			settings += view_settings_size(plan->items[i].settings);
 	}
 	return MAXALIGN(offsetof(Queue, views) + nviews * sizeof(QueueView)) +
 		MAXALIGN(nedges * sizeof(int)) + MAXALIGN(nviews * sizeof(int)) +
-		MAXALIGN(strlen(search_path) + 1);
+		strlen(search_path) + 1 + settings;
 }
 
 /*
@@ -85,6 +91,8 @@ queue_init(Queue *queue, const RefreshPlan *plan, const QueueItem *items,
 	queue_add_views(queue, plan, items, places);
 	queue_add_edges(queue, plan, items, places);
 	strcpy((char *) queue + queue->path_offset, search_path);
+	queue_add_settings(queue, plan,
+					   queue->path_offset + strlen(search_path) + 1);
 	queue_rank(queue, nprocesses > 1);
 	queue_open_stage(queue, 0);
 	pfree(places);
@@ -196,6 +204,27 @@ queue_add_edges(Queue *queue, const RefreshPlan *plan,
 		MAXALIGN(nedges * sizeof(int));
 	queue->path_offset = queue->ranks_offset +
 		MAXALIGN(queue->nviews * sizeof(int));
+}
+
+/*
+ * Copy the settings that views have for themselves, from this offset on.
+ */
+static void
+queue_add_settings(Queue *queue, const RefreshPlan *plan, Size offset)
+{
+	for (int i = 0; i < queue->nviews; i++)
+	{
+		QueueView  *view = &queue->views[i];
+		const char *settings = plan->items[view->planned].settings;
+		Size		size;
+
+		if (settings == NULL)
+			continue;
+		size = view_settings_size(settings);
+		memcpy((char *) queue + offset, settings, size);
+		view->settings_offset = offset;
+		offset += size;
+	}
 }
 
 /*

@@ -53,6 +53,8 @@ typedef struct QueueView
 	Oid			relid;
 	Oid			funcid;
 	bool		wildcard;		/* no name of the list stands for it */
+	Size		settings_offset;	/* as in PlanItem, from the queue's start;
+									 * 0: none */
 	int			stage;
 	int64		expected;		/* duration, in us; 0: unknown */
 	int			nreads;			/* the views of this cycle that it reads */
@@ -110,6 +112,16 @@ static inline int *
 queue_ranks(Queue *queue)
 {
 	return (int *) ((char *) queue + queue->ranks_offset);
+}
+
+/*
+ * The settings that a view has for itself, or NULL.
+ */
+static inline const char *
+queue_settings(const Queue *queue, const QueueView *view)
+{
+	return view->settings_offset == 0 ? NULL :
+		(const char *) queue + view->settings_offset;
 }
 
 /*

@@ -44,6 +44,7 @@ typedef struct WorkView
 	Queue	   *queue;
 	const QueueView *view;
 	ViewState	known;			/* what will be known of it at the end */
+	ViewSettings own;			/* what holds for it */
 	RefreshResult *result;
 } WorkView;
 
@@ -62,7 +63,7 @@ static void work_finish(WorkView *in_hand, LWLock *lock);
 static bool work_skip(WorkView *in_hand);
 static void work_try_to_skip(void *arg);
 static int	work_parallel_workers(int active);
-static RefreshTarget work_target(const QueueView *view);
+static RefreshTarget work_target(const QueueView *view, MergeMode merge);
 static void work_before_commit(const RefreshResult *result, void *arg);
 static void work_set_data_as_of(WorkView *in_hand);
 static void work_finish_abandoned(Queue *queue, LWLock *lock, int index);
@@ -156,7 +157,7 @@ static void
 work_refresh(Queue *queue, LWLock *lock, int index, int active)
 {
 	QueueView  *view = &queue->views[index];
-	RefreshTarget target = work_target(view);
+	RefreshTarget target;
 	RefreshRequest request = {0};
 	RefreshResult result = {0};
 	WorkView	in_hand = {0};
@@ -169,13 +170,18 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
 	in_hand.result = &result;
 	work_in_hand = &in_hand;
 
-	if (!work_skip(&in_hand))
+	if (!refresh_begin(queue_settings(queue, view), &in_hand.own, &result))
+		result.duration = elapsed_since(view->began);
+	else if (work_skip(&in_hand))
+		refresh_end();
+	else
 	{
+		target = work_target(view, in_hand.own.merge);
 		request.target = &target;
 		request.activity = psprintf("refreshing %s (%d/%d)", view->qualified,
 									view->number, queue->nviews);
-		request.refresh_timeout = refresher_refresh_timeout;
-		request.lock_timeout = refresher_lock_timeout;
+		request.refresh_timeout = in_hand.own.refresh_timeout;
+		request.lock_timeout = in_hand.own.lock_timeout;
 		request.parallel_workers = work_parallel_workers(active);
 		request.before_commit = work_before_commit;
 		request.before_commit_arg = &in_hand;
@@ -226,7 +232,7 @@ work_skip(WorkView *in_hand)
 	RefreshResult *result = in_hand->result;
 
 	in_hand->known.mark.known = false;
-	if (!refresher_skip_unchanged)
+	if (!in_hand->own.skip_unchanged)
 		return false;
 	if (!attempt_or_report(work_try_to_skip, in_hand))
 	{
@@ -282,7 +288,7 @@ work_parallel_workers(int active)
  * The target as it was planned; points into the queue.
  */
 static RefreshTarget
-work_target(const QueueView *view)
+work_target(const QueueView *view, MergeMode merge)
 {
 	RefreshTarget target = {0};
 
@@ -290,6 +296,7 @@ work_target(const QueueView *view)
 	target.name = view->name;
 	target.wildcard = view->wildcard;
 	target.too_complex = view->too_complex;
+	target.merge = merge;
 	target.relid = view->relid;
 	target.funcid = view->funcid;
 	return target;

@@ -38,6 +38,7 @@
 #include "src/common/attempt.h"
 #include "src/plan/depend.h"
 #include "src/plan/plan.h"
+#include "src/plan/view_settings.h"
 
 /* What tells whether two names stand for the same thing; without padding */
 typedef struct PlanKey
@@ -84,11 +85,13 @@ static void plan_expand_wildcard(PlanBuilder *builder, const ViewSpec *spec);
 static void plan_add(PlanBuilder *builder, const ViewSpec *spec,
 					 const char *schema, const char *name);
 static PlanKey plan_key(const PlanItem *item);
+static void plan_read_settings(void *arg);
 static void plan_look_up(void *arg);
 static void plan_connect(PlanBuilder *builder);
 static void plan_connect_item(void *arg);
 static void plan_protect(PlanItem *item, void (*function) (void *),
 						 PlanStep *step);
+static void plan_fail(PlanItem *item, const ErrorData *error);
 static RefreshPlan *plan_order(PlanBuilder *builder);
 static int	plan_break_circle(PlanBuilder *builder, int from, int nleft);
 static int	plan_awaited(PlanBuilder *builder, int waiting);
@@ -270,6 +273,7 @@ plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
 {
 	PlanItem	item = {0};
 	PlanStep	step = {0};
+	ErrorData  *wrong = NULL;
 	PlanKey		key;
 	PlanEntry  *entry;
 	bool		found = false;
@@ -278,14 +282,26 @@ plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
 	item.target.schema = schema ? pstrdup(schema) : NULL;
 	item.target.name = pstrdup(name);
 	item.target.wildcard = spec->name == NULL;
+	item.target.merge = refresher_merge;
 	item.spec = spec - builder->list->specs;
 	item.stage = spec->stage;
 	item.interval = spec->interval;
+	item.start_time = spec->start_time;
+	item.retry_interval = -1;
 	item.label = item.qualified = target_label(schema, name);
 	step.builder = builder;
 	step.item = &item;
 	step.wildcard = spec->name == NULL;
+	if (spec->settings != NULL)
+	{
+		Size		size = view_settings_size(spec->settings);
+
+		item.settings = memcpy(palloc(size), spec->settings, size);
+		wrong = attempt_part(plan_read_settings, &step);
+	}
 	plan_protect(&item, plan_look_up, &step);
+	if (wrong != NULL)
+		plan_fail(&item, wrong);
 
 	key = plan_key(&item);
 	entry = hash_search(builder->entries, &key, HASH_ENTER, &found);
@@ -321,6 +337,22 @@ plan_key(const PlanItem *item)
 		key.label = hash_bytes_extended((const unsigned char *) item->label,
 										strlen(item->label), 0);
 	return key;
+}
+
+/*
+ * Check the settings of an item, and read those that the plan depends on.
+ */
+static void
+plan_read_settings(void *arg)
+{
+	PlanStep   *step = arg;
+	PlanItem   *item = step->item;
+	ViewSettings own;
+
+	view_settings_check(item->settings, step->builder->role, &own);
+	item->target.merge = own.merge;
+	if (view_settings_find(item->settings, "retry_interval") != NULL)
+		item->retry_interval = own.retry_interval;
 }
 
 /*
@@ -411,8 +443,13 @@ plan_protect(PlanItem *item, void (*function) (void *), PlanStep *step)
 {
 	ErrorData  *error = attempt_part(function, step);
 
-	if (error == NULL)
-		return;
+	if (error != NULL)
+		plan_fail(item, error);
+}
+
+static void
+plan_fail(PlanItem *item, const ErrorData *error)
+{
 	item->target.method = REFRESH_METHOD_NONE;
 	item->target.sqlerrcode = error->sqlerrcode;
 	item->target.message = error->message;

@@ -34,6 +34,9 @@ typedef struct PlanItem
 	int			listed;			/* its place in the list, wildcards expanded */
 	int			stage;			/* from 0; never before that of what it reads */
 	int			interval;		/* in seconds; 0: the default */
+	int			start_time;		/* of that interval, as in ViewSpec */
+	const char *settings;		/* likewise */
+	int			retry_interval; /* in seconds; -1: the default */
 	int			ndepends;
 	int		   *depends;		/* the items that it reads: indexes, all
 								 * smaller than its own, ascending */

@@ -509,7 +509,7 @@ target_choose_refresh(RefreshTarget *target)
 	class = (Form_pg_class) GETSTRUCT(tuple);
 	if (class->relispopulated)
 	{
-		if (refresher_merge != MERGE_OFF &&
+		if (target->merge != MERGE_OFF &&
 			class->relam == HEAP_TABLE_AM_OID && target_merges_are_safe())
 			target->method = REFRESH_METHOD_MERGE;
 		else if (compat_may_make_temporary(class->relowner) &&

@@ -12,6 +12,8 @@
 
 #include "nodes/primnodes.h"
 
+#include "src/common/settings.h"
+
 /* Room for a label: two names of which every byte is written as \xNN */
 #define TARGET_LABEL_SIZE	(8 * NAMEDATALEN + 8)
 
@@ -28,7 +30,7 @@ typedef enum RefreshMethod
 
 /*
  * A name, and what the catalogs say of it.  A target need not be a relation:
- * a function alone will do, and then relid is invalid.  The first three are
+ * a function alone will do, and then relid is invalid.  The first five are
  * what target_resolve() is given.
  */
 typedef struct RefreshTarget
@@ -37,6 +39,7 @@ typedef struct RefreshTarget
 	const char *name;
 	bool		wildcard;		/* a "*" of the list stands for it */
 	bool		too_complex;	/* its query is, as the plan has found */
+	MergeMode	merge;			/* the parameter, as it holds for this view */
 
 	Oid			relid;			/* the relation, if there is one */
 	char		relkind;		/* its kind, or 0 */

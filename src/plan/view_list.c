@@ -19,8 +19,8 @@
 
 #include "src/plan/view_list.h"
 
-/* The longest interval that we try to read, "604800000000 us" and blanks */
-#define VIEW_LIST_INTERVAL_SIZE 64
+/* Room for an interval, "31622400000000 us" and blanks, or a time of the day */
+#define VIEW_LIST_TEXT_SIZE 64
 
 /* The state of a parse */
 typedef struct ViewListParser
@@ -43,7 +43,16 @@ static bool view_list_name_part(ViewListParser *parser, const char **part,
 static bool view_list_identifier(const char *string, const char **cursor,
 								 char *name, bool *folds,
 								 ViewListError *error);
-static bool view_list_interval(ViewListParser *parser, int *interval);
+static bool view_list_when(ViewListParser *parser, ViewSpec *spec);
+static const char *view_list_find_from(const char *start, const char *end);
+static bool view_list_copy(ViewListParser *parser, const char *start,
+						   const char *end, const char *what, char *text);
+static bool view_list_interval(ViewListParser *parser, const char *start,
+							   const char *end, int *interval);
+static bool view_list_time_of_day(const char *text, int *time);
+static bool view_list_settings(ViewListParser *parser, ViewSpec *spec);
+static bool view_list_setting(ViewListParser *parser, const char *settings);
+static bool view_list_value(ViewListParser *parser);
 static bool view_list_add(ViewListParser *parser, const char *start);
 static bool view_list_fail(const char *string, const char *at,
 						   ViewListError *error, const char *fmt,...)
@@ -52,6 +61,7 @@ static const char *view_list_skip_blanks(const char *cursor);
 static bool view_list_is_blank(char c);
 static bool view_list_starts_name(char c);
 static bool view_list_continues_name(char c);
+static bool view_list_continues_value(char c);
 
 /*
  * Bytes that view_list_parse() needs for this string, whatever it holds.
@@ -61,7 +71,10 @@ view_list_size(const char *string)
 {
 	int			nspecs = view_list_count(string);
 
-	/* A name is never longer than its text and its terminating zero. */
+	/*
+	 * A name is never longer than its text and its terminating zero.  The
+	 * signs around a setting make room for all of its zeros.
+	 */
 	return MAXALIGN(offsetof(ViewList, specs) + nspecs * sizeof(ViewSpec)) +
 		MAXALIGN(view_list_slots(nspecs) * sizeof(int)) +
 		strlen(string) + 2 * nspecs + 1;
@@ -109,7 +122,7 @@ view_list_parse(const char *string, ViewList *list, ViewListError *error)
 			stage++;
 		else if (*parser.cursor != ',')
 			return view_list_fail(string, parser.cursor, error,
-								  "expected \",\", \";\" or \"@\" before this");
+								  "expected \",\", \";\", \"@\" or \"(\" before this");
 		parser.cursor = view_list_skip_blanks(parser.cursor + 1);
 	}
 }
@@ -194,14 +207,14 @@ view_list_item(ViewListParser *parser, int stage)
 
 	spec->stage = stage;
 	spec->interval = 0;
+	spec->start_time = -1;
+	spec->settings = NULL;
 	if (!view_list_name(parser, spec))
 		return false;
-	if (*parser->cursor == '@')
-	{
-		parser->cursor++;
-		if (!view_list_interval(parser, &spec->interval))
-			return false;
-	}
+	if (*parser->cursor == '@' && !view_list_when(parser, spec))
+		return false;
+	if (*parser->cursor == '(' && !view_list_settings(parser, spec))
+		return false;
 	return view_list_add(parser, start);
 }
 
@@ -314,41 +327,270 @@ view_list_identifier(const char *string, const char **cursor, char *name,
 }
 
 /*
- * Read what follows '@', in the units that any parameter of time takes.
+ * Read what follows '@': an interval, and the time that it counts from.
  */
 static bool
-view_list_interval(ViewListParser *parser, int *interval)
+view_list_when(ViewListParser *parser, ViewSpec *spec)
 {
-	const char *start = view_list_skip_blanks(parser->cursor);
+	const char *start = view_list_skip_blanks(parser->cursor + 1);
 	const char *end = start;
-	const char *hint = NULL;
-	char		value[VIEW_LIST_INTERVAL_SIZE];
-	size_t		length;
+	const char *from;
+	const char *time;
+	char text[	VIEW_LIST_TEXT_SIZE];
 
-	while (*end != '\0' && *end != ',' && *end != ';')
+	while (*end != '\0' && *end != ',' && *end != ';' && *end != '(')
 		end++;
 	parser->cursor = end;
+	from = view_list_find_from(start, end);
+	if (!view_list_interval(parser, start, from ? from : end,
+							&spec->interval))
+		return false;
+	if (from == NULL)
+		return true;
+
+	time = view_list_skip_blanks(from + strlen("from"));
+	if (time >= end)
+		return view_list_fail(parser->string, end, parser->error,
+							  "expected a time of the day after \"from\"");
+	if (!view_list_copy(parser, time, end, "time of the day", text))
+		return false;
+	if (!view_list_time_of_day(text, &spec->start_time))
+		return view_list_fail(parser->string, time, parser->error,
+							  "\"%s\" is not a time of the day such as 03:00",
+							  text);
+	if (!view_list_interval_fits(spec->interval))
+		return view_list_fail(parser->string, start, parser->error,
+							  "an interval with \"from\" must divide a day, or be whole days");
+	return true;
+}
+
+/*
+ * Find the word "from"; NULL if there is none.
+ */
+static const char *
+view_list_find_from(const char *start, const char *end)
+{
+	for (const char *in = start; end - in >= (int) strlen("from"); in++)
+	{
+		if ((in[0] | 0x20) == 'f' && (in[1] | 0x20) == 'r' &&
+			(in[2] | 0x20) == 'o' && (in[3] | 0x20) == 'm' &&
+			(in == start || view_list_is_blank(in[-1])) &&
+			(in + 4 == end || view_list_is_blank(in[4])))
+			return in;
+	}
+	return NULL;
+}
+
+/*
+ * Copy a piece of the list, less the blanks at its end, into "text".
+ */
+static bool
+view_list_copy(ViewListParser *parser, const char *start, const char *end,
+			   const char *what, char *text)
+{
 	while (end > start && view_list_is_blank(end[-1]))
 		end--;
-	length = end - start;
+	if (end - start >= VIEW_LIST_TEXT_SIZE)
+		return view_list_fail(parser->string, start, parser->error,
+							  "the %s is too long", what);
+	memcpy(text, start, end - start);
+	text[		end - start] = '\0';
 
-	if (length == 0)
+	return true;
+}
+
+/*
+ * Read an interval, in the units that any parameter of time takes.
+ */
+static bool
+view_list_interval(ViewListParser *parser, const char *start,
+				   const char *end, int *interval)
+{
+	const char *hint = NULL;
+	char text[	VIEW_LIST_TEXT_SIZE];
+
+	if (!view_list_copy(parser, start, end, "interval", text))
+		return false;
+	if (text[0] == '\0')
 		return view_list_fail(parser->string, start, parser->error,
 							  "expected an interval after \"@\"");
-	if (length >= sizeof(value))
-		return view_list_fail(parser->string, start, parser->error,
-							  "the interval is too long");
-	memcpy(value, start, length);
-	value[length] = '\0';
-	if (!parse_int(value, interval, GUC_UNIT_S, &hint))
+	if (!parse_int(text, interval, GUC_UNIT_S, &hint))
 		return view_list_fail(parser->string, start, parser->error,
 							  "\"%s\" is not an interval such as 90s, 15min, 1h or 1d",
-							  value);
+							  text);
 	if (*interval < VIEW_LIST_MIN_INTERVAL ||
 		*interval > VIEW_LIST_MAX_INTERVAL)
 		return view_list_fail(parser->string, start, parser->error,
-							  "the interval \"%s\" is not between 1 second and 7 days",
-							  value);
+							  "the interval \"%s\" is not between 1 second and 366 days",
+							  text);
+	return true;
+}
+
+/*
+ * Read a string that is a time of the day, or empty: then *time becomes -1.
+ *
+ * Returns false if it is neither, with the place and the reason in *error.
+ */
+bool
+view_list_time(const char *string, int *time, ViewListError *error)
+{
+	const char *start = view_list_skip_blanks(string);
+	ViewListParser parser = {0};
+	char text[	VIEW_LIST_TEXT_SIZE];
+
+	parser.string = string;
+	parser.error = error;
+	*time = -1;
+	if (*start == '\0')
+		return true;
+	if (!view_list_copy(&parser, start, start + strlen(start),
+						"time of the day", text))
+		return false;
+	return view_list_time_of_day(text, time) ||
+		view_list_fail(string, start, error,
+					   "\"%s\" is not a time of the day such as 03:00", text);
+}
+
+/*
+ * Hours from 0 to 23, minutes of two digits, and maybe seconds likewise.
+ */
+static bool
+view_list_time_of_day(const char *text, int *time)
+{
+	static const int limits[] = {24, 60, 60};
+	int			result = 0;
+	int			part;
+
+	for (part = 0; part < 3; part++)
+	{
+		int			value = 0;
+		int			ndigits = 0;
+
+		if (part > 0 && *text ++!= ':')
+			return false;
+		for (; *text >='0' && *text <='9' && ndigits < 2; ndigits++)
+			value = 10 * value + (*text ++- '0');
+		if (ndigits < (part > 0 ? 2 : 1) || value >= limits[part])
+			return false;
+		result = 60 * result + value;
+		if (*text == '\0' && part > 0)
+			break;
+	}
+	if (*text !='\0')
+		return false;
+	*time = part < 2 ? 60 * result : result;
+	return true;
+}
+
+/*
+ * Read the settings of an item, from its bracket on.
+ */
+static bool
+view_list_settings(ViewListParser *parser, ViewSpec *spec)
+{
+	char	   *settings = parser->names;
+
+	for (int nsettings = 0; nsettings == 0 || *parser->cursor == ',';
+		 nsettings++)
+	{
+		parser->cursor = view_list_skip_blanks(parser->cursor + 1);
+		if (nsettings == VIEW_LIST_MAX_SETTINGS)
+			return view_list_fail(parser->string, parser->cursor,
+								  parser->error,
+								  "more than %d settings of one view",
+								  VIEW_LIST_MAX_SETTINGS);
+		if (!view_list_setting(parser, settings))
+			return false;
+	}
+	if (*parser->cursor != ')')
+		return view_list_fail(parser->string, parser->cursor, parser->error,
+							  *parser->cursor == '\0' ?
+							  "expected \")\" at the end" :
+							  "expected \",\" or \")\" before this");
+	*parser->names++ = '\0';
+	spec->settings = settings;
+	parser->cursor = view_list_skip_blanks(parser->cursor + 1);
+	if (*parser->cursor != '\0' && *parser->cursor != ',' &&
+		*parser->cursor != ';')
+		return view_list_fail(parser->string, parser->cursor, parser->error,
+							  "expected \",\" or \";\" before this");
+	return true;
+}
+
+/*
+ * Read one setting, and the blanks behind it.  "settings" are those of the same
+ * item that were read before.
+ *
+ * Whether there is such a parameter only the server knows.  Its name folds, as
+ * all names of parameters do.
+ */
+static bool
+view_list_setting(ViewListParser *parser, const char *settings)
+{
+	const char *start = parser->cursor;
+	const char *in = start;
+	char	   *name = parser->names;
+
+	if (!view_list_starts_name(*in))
+		return view_list_fail(parser->string, in, parser->error,
+							  *in == '\0' ?
+							  "expected the name of a parameter at the end" :
+							  "expected the name of a parameter");
+	while (view_list_continues_name(*in) || *in == '.')
+	{
+		char		c = *in++;
+
+		*parser->names++ = (c >= 'A' && c <= 'Z') ? c + ('a' - 'A') : c;
+	}
+	*parser->names++ = '\0';
+	for (; settings < name; settings = view_setting_next(settings))
+	{
+		if (strcmp(settings, name) == 0)
+			return view_list_fail(parser->string, start, parser->error,
+								  "\"%s\" is set twice", name);
+	}
+
+	parser->cursor = view_list_skip_blanks(in);
+	if (*parser->cursor != '=')
+		return view_list_fail(parser->string, parser->cursor, parser->error,
+							  *parser->cursor == '\0' ?
+							  "expected \"=\" at the end" :
+							  "expected \"=\" before this");
+	parser->cursor = view_list_skip_blanks(parser->cursor + 1);
+	return view_list_value(parser);
+}
+
+/*
+ * Read a value, quoted or not, and the blanks behind it.
+ */
+static bool
+view_list_value(ViewListParser *parser)
+{
+	const char *start = parser->cursor;
+	const char *in = start;
+	bool		quoted = (*in == '\'');
+
+	if (quoted)
+		in++;
+	else if (!view_list_continues_value(*in))
+		return view_list_fail(parser->string, in, parser->error,
+							  *in == '\0' ? "expected a value at the end" :
+							  "expected a value");
+	for (; quoted || view_list_continues_value(*in); in++)
+	{
+		if (quoted && *in == '\0')
+			return view_list_fail(parser->string, start, parser->error,
+								  "the quoted value is not closed");
+		if (quoted && *in == '\'')
+		{
+			in++;
+			if (*in != '\'')
+				break;
+		}
+		*parser->names++ = *in;
+	}
+	*parser->names++ = '\0';
+	parser->cursor = view_list_skip_blanks(in);
 	return true;
 }
 
@@ -437,4 +679,14 @@ static bool
 view_list_continues_name(char c)
 {
 	return view_list_starts_name(c) || (c >= '0' && c <= '9') || c == '$';
+}
+
+/*
+ * Words and numbers with their units need no quotes, as in postgresql.conf.
+ */
+static bool
+view_list_continues_value(char c)
+{
+	return view_list_continues_name(c) || c == '-' || c == '+' || c == '.' ||
+		c == ':' || c == '/';
 }

@@ -5,10 +5,13 @@
  *
  *		list  := stage { ';' stage }
  *		stage := item { ',' item }
- *		item  := name [ '@' interval ]
+ *		item  := name [ '@' when ] [ '(' setting { ',' setting } ')' ]
  *		name  := [ schema '.' ] view | [ schema '.' ] '*'
+ *		when  := interval [ 'from' time ]
+ *		setting := parameter '=' value
  *
- * Identifiers fold and quote as in SQL.  This part knows no catalogs and
+ * Identifiers fold and quote as in SQL; values are written as in
+ * postgresql.conf.  This part knows no catalogs and
  * allocates nothing, so that it serves a check hook in the postmaster, where
  * there is neither a transaction nor a memory context to rely on.  Nor is
  * there an encoding: letters that are not ASCII are folded by whoever knows
@@ -22,8 +25,12 @@
 #define VIEW_LIST_H
 
 /* Bounds of an interval in seconds, for the list and for the default */
+#define VIEW_LIST_DAY			(24 * 60 * 60)
 #define VIEW_LIST_MIN_INTERVAL	1
-#define VIEW_LIST_MAX_INTERVAL	(7 * 24 * 60 * 60)
+#define VIEW_LIST_MAX_INTERVAL	(366 * VIEW_LIST_DAY)
+
+/* So many settings one view may have */
+#define VIEW_LIST_MAX_SETTINGS	100
 
 /* One item of the list */
 typedef struct ViewSpec
@@ -34,6 +41,9 @@ typedef struct ViewSpec
 	bool		name_folds;
 	int			stage;			/* from 0 */
 	int			interval;		/* in seconds; 0 if the item names none */
+	int			start_time;		/* the second of the day that the interval
+								 * counts from; -1: none */
+	const char *settings;		/* see view_setting_next(); NULL if none */
 } ViewSpec;
 
 /* The whole list, in the order in which it was written */
@@ -50,10 +60,39 @@ typedef struct ViewListError
 	char		reason[256];	/* a clause, without a full stop */
 } ViewListError;
 
+/*
+ * The settings of an item are strings one after another: a name, its value,
+ * the next name, and so on; an empty name ends them.
+ */
+static inline const char *
+view_setting_value(const char *name)
+{
+	return name + strlen(name) + 1;
+}
+
+static inline const char *
+view_setting_next(const char *name)
+{
+	const char *value = view_setting_value(name);
+
+	return value + strlen(value) + 1;
+}
+
+/*
+ * May this interval, in seconds, count from a time of the day?
+ */
+static inline bool
+view_list_interval_fits(int interval)
+{
+	return VIEW_LIST_DAY % interval == 0 || interval % VIEW_LIST_DAY == 0;
+}
+
 extern size_t view_list_size(const char *string);
 extern bool view_list_parse(const char *string, ViewList *list,
 							ViewListError *error);
 extern bool view_list_names(const char *string, char (*names)[NAMEDATALEN],
 							int *nnames, ViewListError *error);
+extern bool view_list_time(const char *string, int *time,
+						   ViewListError *error);
 
 #endif							/* VIEW_LIST_H */

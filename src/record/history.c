@@ -37,10 +37,10 @@
 #define HISTORY_BATCH	1000
 
 /*
- * A state is pruned if the view was not tried for the retention and twice the
- * longest interval, in seconds.  Then it is not in the list any more.
+ * A state is pruned if the view was not tried for the retention and longer than
+ * the longest interval, in seconds.  Then it is not in the list any more.
  */
-#define HISTORY_MAX_PAUSE	(14 * 24 * 60 * 60)
+#define HISTORY_MAX_PAUSE	(400 * 24 * 60 * 60)
 
 static const Oid history_insert_types[] = {
 	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID,

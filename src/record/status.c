@@ -99,9 +99,21 @@ status_set_search_path(const char *path)
 {
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
 	if (strlen(path) < STATUS_PATH_SIZE)
-		strcpy(slots_mine->data.search_path, path);
+		strcpy(slots_mine->data.names.search_path, path);
 	else
-		slots_mine->data.search_path[0] = '\0';
+		slots_mine->data.names.search_path[0] = '\0';
+	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * Publish what the clock on the worker's wall goes by.
+ */
+void
+status_set_time_zone(const char *name)
+{
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	strlcpy(slots_mine->data.names.time_zone, name,
+			sizeof(slots_mine->data.names.time_zone));
 	LWLockRelease(slots_shared->lock);
 }
 
@@ -277,20 +289,20 @@ status_report(const Slot *slot, StatusReport *report)
 }
 
 /*
- * Where the worker of a database looks names up; false if that is not known.
- * "path" must have room for STATUS_PATH_SIZE bytes.
+ * Where the worker of a database looks names up, and what its clock goes by;
+ * false if that is not known.
  */
 bool
-status_read_search_path(Oid database, char *path)
+status_read_names(Oid database, StatusNames *names)
 {
 	Slot	   *slot;
 
-	path[0] = '\0';
+	memset(names, 0, sizeof(StatusNames));
 	(void) slots_area();
 	LWLockAcquire(slots_shared->lock, LW_SHARED);
 	slot = slots_find(database);
 	if (slot != NULL)
-		strcpy(path, slot->data.search_path);
+		*names = slot->data.names;
 	LWLockRelease(slots_shared->lock);
-	return path[0] != '\0';
+	return slot != NULL;
 }

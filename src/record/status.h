@@ -11,6 +11,7 @@
 #define STATUS_H
 
 #include "datatype/timestamp.h"
+#include "pgtime.h"
 
 #include "src/refresh/refresh.h"
 
@@ -51,6 +52,13 @@ typedef struct StatusCounts
 	int64		skipped;
 } StatusCounts;
 
+/* How a worker reads names and times; "": unknown */
+typedef struct StatusNames
+{
+	char		search_path[STATUS_PATH_SIZE];
+	char		time_zone[TZ_STRLEN_MAX + 1];
+} StatusNames;
+
 /* What is known of one database */
 typedef struct StatusData
 {
@@ -73,7 +81,7 @@ typedef struct StatusData
 	int			consecutive_failures;	/* of cycles */
 	int64		buckets[STATUS_NBUCKETS];	/* cycles not longer than that */
 	int64		duration_sum;	/* of all cycles, in microseconds */
-	char		search_path[STATUS_PATH_SIZE];	/* the worker's; "": unknown */
+	StatusNames names;
 } StatusData;
 
 /* A copy of that, with what is being refreshed now */
@@ -91,6 +99,7 @@ extern uint64 status_counts_epoch(void);
 extern const char *status_database(void);
 extern void status_set_state(StatusState state, TimestampTz next_due);
 extern void status_set_search_path(const char *path);
+extern void status_set_time_zone(const char *name);
 extern void status_begin_cycle(TimestampTz start, int total);
 extern void status_begin_view(const char *label);
 extern void status_end_view(RefreshOutcome outcome);
@@ -99,6 +108,6 @@ extern void status_end_cycle(int64 duration);
 /* For everybody */
 extern bool status_available(void);
 extern bool status_read_next(uint64 *cursor, StatusReport *report);
-extern bool status_read_search_path(Oid database, char *path);
+extern bool status_read_names(Oid database, StatusNames *names);
 
 #endif							/* STATUS_H */

@@ -29,6 +29,7 @@
 #include "src/common/settings.h"
 #include "src/refresh/hook.h"
 #include "src/refresh/merge_command.h"
+#include "src/refresh/refresh.h"
 #include "src/refresh/state.h"
 
 /* One REFRESH that succeeded */
@@ -194,6 +195,9 @@ hook_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	if (!merged)
 		hook_run(pstmt, queryString, readOnlyTree, context, params, queryEnv,
 				 dest, qc);
+
+	if (IsA(pstmt->utilityStmt, VariableSetStmt))
+		refresh_after_set((VariableSetStmt *) pstmt->utilityStmt);
 
 	/*
 	 * The view is locked now.  If its name meant something else before, we

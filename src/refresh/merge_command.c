@@ -26,8 +26,8 @@
 #include "src/refresh/merge.h"
 #include "src/refresh/merge_command.h"
 
-/* How many refreshes of ours are on their way in this process */
-static int	merge_scope = 0;
+/* The innermost refresh of ours that this process is at */
+static MergeScope merge_scope;
 
 /* What is to be executed */
 typedef struct MergeCommand
@@ -45,34 +45,38 @@ static void merge_with_event_triggers(const MergeCommand *command);
 static void merge_alone(const MergeCommand *command);
 
 /*
- * From here on, what this process executes belongs to a refresh of ours, so
- * that it is merged if the parameter "merge" says "worker".
+ * From here on, what this process executes belongs to a refresh of ours, of a
+ * view for which "merge" is this.  Returns what to leave it with.
  */
-void
-merge_scope_enter(void)
+MergeScope
+merge_scope_enter(MergeMode mode)
 {
-	merge_scope++;
+	MergeScope	outer = merge_scope;
+
+	merge_scope.entered = true;
+	merge_scope.mode = mode;
+	return outer;
 }
 
 void
-merge_scope_leave(void)
+merge_scope_leave(MergeScope outer)
 {
-	merge_scope--;
+	merge_scope = outer;
 }
 
 bool
 merge_in_scope(void)
 {
-	return merge_scope > 0;
+	return merge_scope.entered;
 }
 
 /*
- * After an ERROR, none is on its way.
+ * None is on its way, as after an ERROR.
  */
 void
 merge_scope_reset(void)
 {
-	merge_scope = 0;
+	merge_scope.entered = false;
 }
 
 /*
@@ -82,9 +86,11 @@ bool
 merge_is_wanted(const PlannedStmt *statement)
 {
 	const RefreshMatViewStmt *refresh;
+	int			mode = merge_scope.entered ? (int) merge_scope.mode :
+		refresher_merge;
 
-	if (refresher_merge == MERGE_OFF ||
-		(refresher_merge == MERGE_WORKER && merge_scope == 0) ||
+	if (mode == MERGE_OFF ||
+		(mode == MERGE_WORKER && !merge_scope.entered) ||
 		!IsA(statement->utilityStmt, RefreshMatViewStmt))
 		return false;
 	refresh = (const RefreshMatViewStmt *) statement->utilityStmt;

@@ -12,10 +12,18 @@
 
 #include "tcop/utility.h"
 
+#include "src/common/settings.h"
 #include "src/refresh/merge.h"
 
-extern void merge_scope_enter(void);
-extern void merge_scope_leave(void);
+/* A refresh of ours that is on its way */
+typedef struct MergeScope
+{
+	bool		entered;
+	MergeMode	mode;			/* what holds for its view */
+} MergeScope;
+
+extern MergeScope merge_scope_enter(MergeMode mode);
+extern void merge_scope_leave(MergeScope outer);
 extern void merge_scope_reset(void);
 extern bool merge_in_scope(void);
 extern bool merge_is_wanted(const PlannedStmt *statement);

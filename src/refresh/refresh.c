@@ -37,12 +37,23 @@
 
 #include "src/common/attempt.h"
 #include "src/common/elapsed.h"
+#include "src/common/settings.h"
 #include "src/refresh/hook.h"
 #include "src/refresh/merge_command.h"
 #include "src/refresh/refresh.h"
 
 /* The role that this process connected as */
 static Oid	refresh_role = InvalidOid;
+
+/* The settings of the current view, from refresh_begin() on; NULL: none */
+static const char *refresh_settings = NULL;
+
+/* What refresh_begin() does in a transaction */
+typedef struct RefreshBeginning
+{
+	const char *settings;
+	ViewSettings *own;
+} RefreshBeginning;
 
 /* The counters of this process at the start of an attempt */
 typedef struct RefreshMeter
@@ -60,7 +71,9 @@ typedef struct RefreshAttempt
 	RefreshMeter meter;
 } RefreshAttempt;
 
+static void refresh_apply_settings(void *arg);
 static void refresh_set_limits(const RefreshRequest *request);
+static void refresh_limit_parallel(const char *name, int limit, int current);
 static void refresh_start_meter(RefreshMeter *meter);
 static void refresh_read_meter(const RefreshMeter *meter,
 							   RefreshResult *result);
@@ -97,30 +110,94 @@ static void refresh_drop_temporary(void);
 void
 refresh_force_settings(void)
 {
-	static const char *const settings[][2] = {
-		{"role", "none"},
-		{"exit_on_error", "off"},
-		{"quote_all_identifiers", "off"},	/* not for CONCURRENTLY */
-		{"statement_timeout", "0"},
-		{"transaction_timeout", "0"},	/* since 17 */
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_deferrable", "off"},
-		{"default_transaction_isolation", "read committed"},
-	};
-
 	refresh_role = GetAuthenticatedUserId();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	SetConfigOption("session_authorization",
 					GetUserNameFromId(refresh_role, false),
 					PGC_SUSET, PGC_S_OVERRIDE);
-	for (size_t i = 0; i < lengthof(settings); i++)
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
+	for (int i = 0; i < settings_nforced; i++)
 	{
-		if (GetConfigOption(settings[i][0], true, false) != NULL)
-			SetConfigOption(settings[i][0], settings[i][1],
+		const ForcedSetting *forced = &settings_forced[i];
+
+		if (GetConfigOption(forced->name, true, false) != NULL)
+			SetConfigOption(forced->name, forced->value,
 							PGC_SUSET, PGC_S_OVERRIDE);
 	}
 	CommitTransactionCommand();
+}
+
+/*
+ * Let the settings of one view be in force from here on, and say in *own what
+ * holds for it of our own parameters.
+ *
+ * Returns false if anything is wrong with them, with a result that says so, as
+ * refresh_view() does.  The settings stay in force until the end of
+ * refresh_view(), or refresh_end(), whatever the view's function sets back
+ * meanwhile.  To be called outside of a transaction.
+ */
+bool
+refresh_begin(const char *settings, ViewSettings *own, RefreshResult *result)
+{
+	RefreshBeginning beginning = {settings, own};
+
+	memset(result, 0, sizeof(RefreshResult));
+	view_settings_read(NULL, own);
+	if (settings == NULL)
+		return true;
+	result->started_at = GetCurrentTimestamp();
+	result->error = attempt(refresh_apply_settings, &beginning, 0);
+	if (result->error != NULL)
+		result->outcome = REFRESH_FAILED;
+	else
+		refresh_settings = settings;
+	return result->error == NULL;
+}
+
+/*
+ * What is set in a transaction stays when that is committed, and does not go
+ * with one that a procedure rolls back later.
+ */
+static void
+refresh_apply_settings(void *arg)
+{
+	RefreshBeginning *beginning = arg;
+
+	view_settings_apply(beginning->settings, NULL, refresh_role,
+						GUC_ACTION_SET);
+	view_settings_read(beginning->settings, beginning->own);
+}
+
+/*
+ * The view is not refreshed after all.
+ */
+void
+refresh_end(void)
+{
+	if (refresh_settings == NULL)
+		return;
+	refresh_settings = NULL;
+	ResetAllOptions();
+}
+
+/*
+ * A command has set a parameter.  If it has set it back to the default, that
+ * is what the settings of the current view say, as for a session the defaults
+ * of its role.
+ */
+void
+refresh_after_set(const VariableSetStmt *statement)
+{
+	if (refresh_settings == NULL ||
+		(statement->kind != VAR_RESET && statement->kind != VAR_RESET_ALL &&
+		 statement->kind != VAR_SET_DEFAULT))
+		return;
+	view_settings_apply(refresh_settings,
+						statement->kind == VAR_RESET_ALL ? NULL :
+						statement->name, refresh_role,
+						statement->is_local ? GUC_ACTION_LOCAL :
+						GUC_ACTION_SET);
 }
 
 /*
@@ -168,20 +245,21 @@ void
 refresh_in_session(const RefreshTarget *target, RefreshResult *result)
 {
 	RefreshMeter meter;
+	MergeScope	outer;
 
 	memset(result, 0, sizeof(RefreshResult));
 	result->started_at = refresh_session_start();
 	refresh_start_meter(&meter);
 	if (!merge_in_scope())
 		hook_forget_refreshes();
-	merge_scope_enter();
+	outer = merge_scope_enter(target->merge);
 	PG_TRY();
 	{
 		refresh_here(target, result);
 	}
 	PG_FINALLY();
 	{
-		merge_scope_leave();
+		merge_scope_leave(outer);
 	}
 	PG_END_TRY();
 	result->merged = hook_has_merged(&result->rows);
@@ -276,18 +354,26 @@ refresh_set_limits(const RefreshRequest *request)
 
 	if (request->parallel_workers < 0)
 		return;
-	if (request->parallel_workers < max_parallel_workers_per_gather)
-	{
-		snprintf(value, sizeof(value), "%d", request->parallel_workers);
-		SetConfigOption("max_parallel_workers_per_gather", value,
-						PGC_USERSET, PGC_S_SESSION);
-	}
-	if (request->parallel_workers < max_parallel_maintenance_workers)
-	{
-		snprintf(value, sizeof(value), "%d", request->parallel_workers);
-		SetConfigOption("max_parallel_maintenance_workers", value,
-						PGC_USERSET, PGC_S_SESSION);
-	}
+	refresh_limit_parallel("max_parallel_workers_per_gather",
+						   request->parallel_workers,
+						   max_parallel_workers_per_gather);
+	refresh_limit_parallel("max_parallel_maintenance_workers",
+						   request->parallel_workers,
+						   max_parallel_maintenance_workers);
+}
+
+/*
+ * Set a limit, unless a lower one is set, or the view has one of its own.
+ */
+static void
+refresh_limit_parallel(const char *name, int limit, int current)
+{
+	char		value[32];
+
+	if (limit >= current || view_settings_find(refresh_settings, name) != NULL)
+		return;
+	snprintf(value, sizeof(value), "%d", limit);
+	SetConfigOption(name, value, PGC_USERSET, PGC_S_SESSION);
 }
 
 static void
@@ -332,13 +418,13 @@ refresh_in_transaction(void *arg)
 
 	result->started_at = GetCurrentStatementStartTimestamp();
 	now = refresh_check(request->target, result);
-	merge_scope_enter();
+	(void) merge_scope_enter(now.merge);
 	if (now.method == REFRESH_METHOD_PROCEDURE)
 		refresh_call(&now);
 	else
 		refresh_execute(&now);
 	refresh_fire_deferred();
-	merge_scope_leave();
+	merge_scope_reset();
 	result->merged = hook_has_merged(&result->rows);
 	refresh_read_meter(&own->meter, result);
 	result->outcome = REFRESH_REFRESHED;
@@ -553,6 +639,7 @@ refresh_call_context(void *arg)
 static void
 refresh_reset_session(void)
 {
+	refresh_settings = NULL;
 	PortalHashTableDeleteAll();
 	refresh_reset_role();
 	ResetAllOptions();

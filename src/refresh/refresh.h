@@ -14,6 +14,7 @@
 #include "utils/elog.h"
 
 #include "src/plan/target.h"
+#include "src/plan/view_settings.h"
 #include "src/refresh/merge_write.h"
 
 typedef enum RefreshOutcome
@@ -69,7 +70,13 @@ typedef struct RefreshRequest
 	void	   *before_commit_arg;
 } RefreshRequest;
 
+struct VariableSetStmt;
+
 extern void refresh_force_settings(void);
+extern bool refresh_begin(const char *settings, ViewSettings *own,
+						  RefreshResult *result);
+extern void refresh_end(void);
+extern void refresh_after_set(const struct VariableSetStmt *statement);
 extern const char *refresh_outcome_name(RefreshOutcome outcome);
 extern void refresh_in_session(const RefreshTarget *target,
 							   RefreshResult *result);

@@ -5,7 +5,9 @@
  *
  * A view that took part in a cycle is next due at that cycle's start plus its
  * interval, wherever in the cycle its turn came, so that views of different
- * intervals stay aligned.  What was never in a cycle is due at once.
+ * intervals stay aligned.  What was never in a cycle is due at once.  If its
+ * interval counts from a time of the day, it is due at the next time of that
+ * row (clock.c) after that cycle's start.
  *
  * A view that failed is due again earlier, after the retry interval, doubled
  * for each failure in a row.  Such a retry takes along the views that read it,
@@ -26,6 +28,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "src/worker/clock.h"
 #include "src/worker/schedule.h"
 #include "src/common/settings.h"
 
@@ -43,13 +46,17 @@ struct Schedule
 	HTAB	   *entries;
 	const uint32 *said;			/* by the worker before */
 	int			nsaid;
+	uint32		misfit;			/* hash of the interval that start_time was
+								 * last said to wait for; 0: none */
 };
 
 static ScheduleEntry *schedule_entry(Schedule *schedule, const PlanItem *item);
+static void schedule_say_misfit(Schedule *schedule);
 static void schedule_say_notes(const Schedule *schedule, ScheduleEntry *entry,
 							   const PlanItem *item);
 static bool schedule_was_said(const Schedule *schedule, uint32 note);
-static int	schedule_interval(const PlanItem *item);
+static TimestampTz schedule_regular(const ViewState *known,
+									const PlanItem *item, const pg_tz *zone);
 static void schedule_forget_future(ViewState *known, int interval,
 								   TimestampTz now);
 
@@ -60,7 +67,7 @@ static void schedule_forget_future(ViewState *known, int interval,
 Schedule *
 schedule_create(const uint32 *said, int nsaid)
 {
-	Schedule   *schedule = palloc(sizeof(Schedule));
+	Schedule   *schedule = palloc0(sizeof(Schedule));
 	HASHCTL		control;
 
 	schedule->said = said;
@@ -90,6 +97,7 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
 	ScheduleEntry *entry;
 	ViewState	known;
 
+	schedule_say_misfit(schedule);
 	hash_seq_init(&scan, schedule->entries);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 		entry->planned = false;
@@ -140,7 +148,7 @@ schedule_next(Schedule *schedule, const RefreshPlan *plan, TimestampTz now)
 		ScheduleEntry *entry = schedule_entry(schedule, item);
 
 		schedule_forget_future(&entry->known, schedule_interval(item), now);
-		next = Min(next, schedule_due(&entry->known, schedule_interval(item)));
+		next = Min(next, schedule_due(&entry->known, item, session_timezone));
 	}
 	return next;
 }
@@ -165,13 +173,13 @@ schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
 	{
 		const PlanItem *planned = &plan->items[i];
 		ViewState  *known = &schedule_entry(schedule, planned)->known;
-		int			interval = schedule_interval(planned);
 		bool		regular;
 
-		schedule_forget_future(known, interval, now);
-		regular = all || known->schedule_start == 0 ||
-			known->schedule_start + interval * USECS_PER_SEC <= now;
-		retried[i] = !regular && schedule_due(known, interval) <= now;
+		schedule_forget_future(known, schedule_interval(planned), now);
+		regular = all ||
+			schedule_regular(known, planned, session_timezone) <= now;
+		retried[i] = !regular &&
+			schedule_due(known, planned, session_timezone) <= now;
 		for (int j = 0; j < planned->ndepends; j++)
 			retried[i] = retried[i] || retried[planned->depends[j]];
 
@@ -215,8 +223,10 @@ schedule_said(Schedule *schedule, uint32 **said)
 	int			n = 0;
 
 	*said = palloc_extended(hash_get_num_entries(schedule->entries) *
-							PLAN_NNOTES * sizeof(uint32) + 1,
+							PLAN_NNOTES * sizeof(uint32) + sizeof(uint32),
 							MCXT_ALLOC_HUGE);
+	if (schedule->misfit != 0)
+		(*said)[n++] = schedule->misfit;
 	hash_seq_init(&scan, schedule->entries);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
@@ -243,25 +253,63 @@ schedule_read(const PlanItem *item, TimestampTz now, ViewState *known)
 }
 
 /*
- * When a view is due of which this is known, by its interval
- * in seconds (0: the default); DT_NOBEGIN if it was never in a cycle.
+ * When a view is due of which this is known; DT_NOBEGIN if it was never in a
+ * cycle.  "zone" is that of the clock on the wall.
  */
 TimestampTz
-schedule_due(const ViewState *known, int interval)
+schedule_due(const ViewState *known, const PlanItem *item, const pg_tz *zone)
 {
-	TimestampTz due;
-	int64		retry = refresher_retry_interval;
+	TimestampTz due = schedule_regular(known, item, zone);
+	int			interval = schedule_interval(item);
+	int64		retry = item->retry_interval >= 0 ? item->retry_interval :
+		refresher_retry_interval;
 
-	if (known->schedule_start == 0)
-		return DT_NOBEGIN;
-	if (interval == 0)
-		interval = refresher_interval;
-	due = known->schedule_start + interval * USECS_PER_SEC;
-	if (known->failures == 0 || retry == 0)
+	if (known->schedule_start == 0 || known->failures == 0 || retry == 0)
 		return due;
 	for (int i = 1; i < known->failures && retry < interval; i++)
 		retry *= 2;
 	return Min(due, known->cycle_start + retry * USECS_PER_SEC);
+}
+
+/*
+ * The same, whether it has failed or not.
+ */
+static TimestampTz
+schedule_regular(const ViewState *known, const PlanItem *item,
+				 const pg_tz *zone)
+{
+	int			interval = schedule_interval(item);
+	int			start_time = schedule_start_time(item);
+
+	if (known->schedule_start == 0)
+		return DT_NOBEGIN;
+	if (start_time < 0)
+		return known->schedule_start + interval * USECS_PER_SEC;
+	return clock_next(known->schedule_start, interval, start_time, zone);
+}
+
+/*
+ * The interval of a view, in seconds.
+ */
+int
+schedule_interval(const PlanItem *item)
+{
+	return item->interval != 0 ? item->interval : refresher_interval;
+}
+
+/*
+ * The second of the day that the interval of a view counts from, or -1.
+ *
+ * The list is checked for intervals that cannot; the parameters "interval" and
+ * "start_time" are set one by one, so that start_time may have to wait.
+ */
+int
+schedule_start_time(const PlanItem *item)
+{
+	if (item->interval != 0)
+		return item->start_time;
+	return view_list_interval_fits(refresher_interval) ?
+		refresher_start_time : -1;
 }
 
 static ScheduleEntry *
@@ -273,12 +321,6 @@ schedule_entry(Schedule *schedule, const PlanItem *item)
 	if (entry == NULL)
 		elog(ERROR, "view \"%s\" is not scheduled", item->label);
 	return entry;
-}
-
-static int
-schedule_interval(const PlanItem *item)
-{
-	return item->interval != 0 ? item->interval : refresher_interval;
 }
 
 /*
@@ -299,6 +341,28 @@ schedule_forget_future(ViewState *known, int interval, TimestampTz now)
 	else
 		known->schedule_start = Min(known->schedule_start, now);
 	known->cycle_start = Min(known->cycle_start, now);
+}
+
+/*
+ * Say once that start_time cannot be followed, if that is so.
+ */
+static void
+schedule_say_misfit(Schedule *schedule)
+{
+	uint32		misfit = 0;
+
+	if (refresher_start_time >= 0 &&
+		!view_list_interval_fits(refresher_interval))
+		misfit = hash_bytes_uint32(refresher_interval) | 1;
+	if (misfit != 0 && misfit != schedule->misfit &&
+		!schedule_was_said(schedule, misfit))
+		ereport(WARNING,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg_internal(REFRESHER_NAME ": start_time_ignored interval=%d",
+								 refresher_interval),
+				 errdetail("An interval that counts from a time of the day must divide a day, or be whole days."),
+				 errhint("Change \"" REFRESHER_NAME ".interval\", or reset \"" REFRESHER_NAME ".start_time\".")));
+	schedule->misfit = misfit;
 }
 
 static void

@@ -11,6 +11,7 @@
 #define SCHEDULE_H
 
 #include "datatype/timestamp.h"
+#include "pgtime.h"
 
 #include "src/record/history.h"
 #include "src/cycle/queue.h"
@@ -31,6 +32,9 @@ extern void schedule_record(Schedule *schedule, const RefreshPlan *plan,
 extern int	schedule_said(Schedule *schedule, uint32 **said);
 extern bool schedule_read(const PlanItem *item, TimestampTz now,
 						  ViewState *known);
-extern TimestampTz schedule_due(const ViewState *known, int interval);
+extern TimestampTz schedule_due(const ViewState *known, const PlanItem *item,
+								const pg_tz *zone);
+extern int	schedule_interval(const PlanItem *item);
+extern int	schedule_start_time(const PlanItem *item);
 
 #endif							/* SCHEDULE_H */

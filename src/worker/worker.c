@@ -430,6 +430,7 @@ worker_turn(WorkerState *state)
 			state->awaited = decision.until;
 			state->decided_at = decide_now(&facts);
 			state->timed_out = false;
+			status_set_time_zone(pg_get_timezone_name(session_timezone));
 			status_set_state(STATUS_IDLE, decision.until);
 			return true;
 		case DECIDE_LEAVE:
@@ -549,6 +550,9 @@ worker_sleep(WorkerState *state)
 		timeout = TimestampDifferenceMilliseconds(now, state->awaited);
 		events |= WL_TIMEOUT;
 	}
+
+	/* No sleep is longer than INT_MAX, some 24 days; then comes the next. */
 	state->timed_out = (WaitLatch(MyLatch, events, timeout,
-								  compat_wait_event()) & WL_TIMEOUT) != 0;
+								  compat_wait_event()) & WL_TIMEOUT) != 0 &&
+		timeout < INT_MAX;
 }

@@ -1,0 +1,236 @@
+/*-------------------------------------------------------------------------
+ *
+ * view_settings.c
+ *	  The settings that the list gives to one view.
+ *
+ * They are ours, without our prefix, or those of the server that the worker's
+ * role may set.  Here they are strings as view_list.c has read them, or NULL;
+ * what each means is the server's to say, and what is wrong is an ERROR.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "src/plan/view_list.h"
+#include "src/plan/view_settings.h"
+
+/* The parameters of ours that one view may have */
+static const char *const view_settings_ours[] = {
+	"refresh_timeout",
+	"lock_timeout",
+	"retry_interval",
+	"skip_unchanged",
+	"merge",
+};
+
+static bool view_settings_is_ours(const char *name);
+static void view_settings_refuse(const char *name);
+static void view_settings_set(const char *name, const char *value, Oid role,
+							  GucAction action, bool change);
+static bool view_settings_is_plain(const char *value);
+
+/*
+ * The bytes of the strings, and of the empty one at their end.
+ */
+Size
+view_settings_size(const char *settings)
+{
+	const char *name = settings;
+
+	while (*name != '\0')
+		name = view_setting_next(name);
+	return name + 1 - settings;
+}
+
+/*
+ * The value that a parameter is given, or NULL.
+ */
+const char *
+view_settings_find(const char *settings, const char *name)
+{
+	if (settings == NULL)
+		return NULL;
+	for (; *settings != '\0'; settings = view_setting_next(settings))
+	{
+		if (pg_strcasecmp(settings, name) == 0)
+			return view_setting_value(settings);
+	}
+	return NULL;
+}
+
+/*
+ * What holds for a view of our own parameters.
+ *
+ * Where the view has a value of its own, the server reads it for us: the
+ * parameter is set for a moment.  So this needs a transaction, unless there
+ * are no settings.
+ */
+void
+view_settings_read(const char *settings, ViewSettings *own)
+{
+	int			nest_level = 0;
+
+	if (settings != NULL)
+	{
+		nest_level = NewGUCNestLevel();
+		for (const char *name = settings; *name != '\0';
+			 name = view_setting_next(name))
+		{
+			char		full_name[NAMEDATALEN];
+
+			if (!view_settings_is_ours(name))
+				continue;
+			snprintf(full_name, sizeof(full_name), REFRESHER_NAME ".%s", name);
+			(void) set_config_option(full_name, view_setting_value(name),
+									 PGC_SIGHUP, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, ERROR, false);
+		}
+	}
+	own->refresh_timeout = refresher_refresh_timeout;
+	own->lock_timeout = refresher_lock_timeout;
+	own->retry_interval = refresher_retry_interval;
+	own->skip_unchanged = refresher_skip_unchanged;
+	own->merge = refresher_merge;
+	if (settings != NULL)
+		AtEOXact_GUC(true, nest_level);
+}
+
+/*
+ * The same, after having checked that all of the settings are valid, and may be
+ * set by this role.
+ */
+void
+view_settings_check(const char *settings, Oid role, ViewSettings *own)
+{
+	for (const char *name = settings; *name != '\0';
+		 name = view_setting_next(name))
+	{
+		if (!view_settings_is_ours(name))
+			view_settings_set(name, view_setting_value(name), role,
+							  GUC_ACTION_SET, false);
+	}
+	view_settings_read(settings, own);
+}
+
+/*
+ * Set the parameters of the server that a view has values of its own for, or
+ * only the one of this name; by the rights of this role.  Needs a transaction.
+ */
+void
+view_settings_apply(const char *settings, const char *only, Oid role,
+					GucAction action)
+{
+	for (const char *name = settings; *name != '\0';
+		 name = view_setting_next(name))
+	{
+		if (!view_settings_is_ours(name) &&
+			(only == NULL || pg_strcasecmp(name, only) == 0))
+			view_settings_set(name, view_setting_value(name), role, action,
+							  true);
+	}
+}
+
+static bool
+view_settings_is_ours(const char *name)
+{
+	for (size_t i = 0; i < lengthof(view_settings_ours); i++)
+	{
+		if (strcmp(name, view_settings_ours[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Set a parameter of the server, or only check that this could be done.
+ */
+static void
+view_settings_set(const char *name, const char *value, Oid role,
+				  GucAction action, bool change)
+{
+	view_settings_refuse(name);
+	(void) set_config_option_ext(name, value,
+								 superuser_arg(role) ? PGC_SUSET : PGC_USERSET,
+								 PGC_S_SESSION, role, action, change, ERROR,
+								 false);
+}
+
+/*
+ * Raise an ERROR if this is a parameter of the server that no view may have.
+ *
+ * These are those that refresh_force_settings() sets, and those that nothing
+ * but the end of a transaction sets back (who we are is among them).  Names are
+ * looked up for the plan as well, so search_path is not for one view.  What is
+ * not counted of a refresh would have the view's readers skipped.
+ */
+static void
+view_settings_refuse(const char *name)
+{
+	bool		refused = strcmp(name, "search_path") == 0 ||
+		strcmp(name, "track_counts") == 0 ||
+		strncmp(name, REFRESHER_NAME ".", strlen(REFRESHER_NAME ".")) == 0 ||
+		(GetConfigOptionFlags(name, true) & GUC_NO_RESET_ALL) != 0;
+
+	for (int i = 0; i < settings_nforced; i++)
+		refused = refused || strcmp(name, settings_forced[i].name) == 0;
+	if (!refused)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_CANT_CHANGE_RUNTIME_PARAM),
+			 errmsg("parameter \"%s\" cannot be set for one view", name),
+			 strcmp(name, "search_path") == 0 ?
+			 errhint("Give the view's function a \"SET search_path\" of its own.") :
+			 strcmp(name, "statement_timeout") == 0 ?
+			 errhint("Set \"refresh_timeout\" instead.") : 0));
+}
+
+/*
+ * The settings as the list would have them, or NULL.
+ */
+char *
+view_settings_text(const char *settings)
+{
+	StringInfoData text;
+
+	if (settings == NULL)
+		return NULL;
+	initStringInfo(&text);
+	for (const char *name = settings; *name != '\0';
+		 name = view_setting_next(name))
+	{
+		const char *value = view_setting_value(name);
+
+		appendStringInfo(&text, "%s%s = ", text.len > 0 ? ", " : "", name);
+		if (view_settings_is_plain(value))
+		{
+			appendStringInfoString(&text, value);
+			continue;
+		}
+		appendStringInfoChar(&text, '\'');
+		for (; *value != '\0'; value++)
+		{
+			if (*value == '\'')
+				appendStringInfoChar(&text, '\'');
+			appendStringInfoChar(&text, *value);
+		}
+		appendStringInfoChar(&text, '\'');
+	}
+	return text.data;
+}
+
+/*
+ * Does a value need no quotes?
+ */
+static bool
+view_settings_is_plain(const char *value)
+{
+	return *value != '\0' &&
+		strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+			   "0123456789_.:/+-") == strlen(value);
+}
