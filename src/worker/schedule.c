@@ -97,7 +97,6 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
 	ScheduleEntry *entry;
 	ViewState	known;
 
-	schedule_say_misfit(schedule);
 	hash_seq_init(&scan, schedule->entries);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 		entry->planned = false;
@@ -135,13 +134,15 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
 
 /*
  * When the next view is due: never later than the longest interval from now;
- * DT_NOEND if the plan is empty.
+ * DT_NOEND if the plan is empty.  If start_time cannot be followed, that is
+ * logged once.
  */
 TimestampTz
 schedule_next(Schedule *schedule, const RefreshPlan *plan, TimestampTz now)
 {
 	TimestampTz next = DT_NOEND;
 
+	schedule_say_misfit(schedule);
 	for (int i = 0; i < plan->nitems; i++)
 	{
 		PlanItem   *item = &plan->items[i];
