@@ -173,7 +173,7 @@ define_parameters(void)
 							   "Time of the day that \"interval\" counts from.",
 							   "Empty: it counts from the last cycle. Else \"interval\" has to divide a day, or to be whole days.",
 							   &refresher_start_time_text, "",
-							   PGC_SIGHUP, 0,
+							   PGC_SUSET, 0,
 							   check_start_time, assign_start_time, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".retry_interval",
 							"Time after which a view that failed is due again.",

@@ -472,8 +472,8 @@ is(rows('true'), '12002', 'there is a long history');
 $node->safe_psql(
 	'postgres', q{
 	INSERT INTO bigbrotr_refresher.view_state (view, failures, last_attempt)
-	VALUES ('gone', 0, now() - interval '40 days'),
-		('rare', 0, now() - interval '10 days')});
+	VALUES ('gone', 0, now() - interval '420 days'),
+		('rare', 0, now() - interval '380 days')});
 
 # Somebody reads it the whole time, and somebody holds on to an old snapshot.
 my $reader = session($node, 'postgres');
@@ -513,7 +513,7 @@ wait_until('nothing old is left',
 # What is known of a view is not a row of the history, and stays; but not for
 # ever, if nobody refreshes it any more.
 is( $node->safe_psql(
-		'postgres', "SELECT view, last_attempt < now() - interval '15 days'
+		'postgres', "SELECT view, last_attempt < now() - interval '400 days'
 		FROM bigbrotr_refresher.view_state
 		WHERE view IN ('rare', 'two', 'gone') ORDER BY view"),
 	"rare|f\ntwo|f",

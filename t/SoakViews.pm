@@ -59,6 +59,8 @@ sub random_list
 		  . ' relay_metadata_latest, *',
 		"public.*, soak.*, $odd, not_there",
 		"reader @ 2s, $odd, plain; *; soak.\"Odd; name\" @ 3s",
+		"reader @ 2s from 00:00:01 (jit = off), $odd, plain (merge = off);"
+		  . " * (work_mem = 128kB, app.mode = 'a, (b)'); not_there (x = 1)",
 		join(', ', @thirteen)
 		  . "; fast, plain, concurrent, steps, reader, soak.*; $odd",
 		"soak.*; *; $odd");
@@ -71,8 +73,9 @@ sub invalid_list
 
 	return $scene->pick(
 		'', 'a,', 'a;;b', '1a', '"a', 'a.b.c', '*.*', 'a, a',
-		'fast @ 0s', 'fast @ 8d', 'fast @', 'n' x 64, "fast, b\x01c",
-		'*, fast @ 1 fortnight', ',' x 1000);
+		'fast @ 0s', 'fast @ 367d', 'fast @', 'n' x 64, "fast, b\x01c",
+		'*, fast @ 1 fortnight', ',' x 1000, 'fast @ 7s from 00:00',
+		'fast (jit)', 'fast (jit = off', "fast (jit = 'off)");
 }
 
 # make_database(SCENE, NAME): a database with all that it needs.

@@ -390,6 +390,7 @@ worker_gather(WorkerState *state)
 	DecideFacts facts = {0};
 
 	status_reload();
+	status_set_time_zone(pg_get_timezone_name(session_timezone));
 	facts.served = claim_is_served() && (state->plan != NULL ||
 										 state->heard != told_heard());
 	facts.enabled = refresher_enabled;
@@ -430,7 +431,6 @@ worker_turn(WorkerState *state)
 			state->awaited = decision.until;
 			state->decided_at = decide_now(&facts);
 			state->timed_out = false;
-			status_set_time_zone(pg_get_timezone_name(session_timezone));
 			status_set_state(STATUS_IDLE, decision.until);
 			return true;
 		case DECIDE_LEAVE:
