@@ -46,10 +46,10 @@ static bool view_list_identifier(const char *string, const char **cursor,
 static bool view_list_when(ViewListParser *parser, ViewSpec *spec);
 static const char *view_list_find_from(const char *start, const char *end);
 static bool view_list_copy(ViewListParser *parser, const char *start,
-						   const char *end, const char *what, char *text);
+						   const char *end, const char *what, char *word);
 static bool view_list_interval(ViewListParser *parser, const char *start,
 							   const char *end, int *interval);
-static bool view_list_time_of_day(const char *text, int *time);
+static bool view_list_time_of_day(const char *word, int *time);
 static bool view_list_settings(ViewListParser *parser, ViewSpec *spec);
 static bool view_list_setting(ViewListParser *parser, const char *settings);
 static bool view_list_value(ViewListParser *parser);
@@ -336,7 +336,7 @@ view_list_when(ViewListParser *parser, ViewSpec *spec)
 	const char *end = start;
 	const char *from;
 	const char *time;
-	char text[	VIEW_LIST_TEXT_SIZE];
+	char		word[VIEW_LIST_TEXT_SIZE];
 
 	while (*end != '\0' && *end != ',' && *end != ';' && *end != '(')
 		end++;
@@ -352,12 +352,12 @@ view_list_when(ViewListParser *parser, ViewSpec *spec)
 	if (time >= end)
 		return view_list_fail(parser->string, end, parser->error,
 							  "expected a time of the day after \"from\"");
-	if (!view_list_copy(parser, time, end, "time of the day", text))
+	if (!view_list_copy(parser, time, end, "time of the day", word))
 		return false;
-	if (!view_list_time_of_day(text, &spec->start_time))
+	if (!view_list_time_of_day(word, &spec->start_time))
 		return view_list_fail(parser->string, time, parser->error,
 							  "\"%s\" is not a time of the day such as 03:00",
-							  text);
+							  word);
 	if (!view_list_interval_fits(spec->interval))
 		return view_list_fail(parser->string, start, parser->error,
 							  "an interval with \"from\" must divide a day, or be whole days");
@@ -382,19 +382,19 @@ view_list_find_from(const char *start, const char *end)
 }
 
 /*
- * Copy a piece of the list, less the blanks at its end, into "text".
+ * Copy a piece of the list, less the blanks at its end, into "word".
  */
 static bool
 view_list_copy(ViewListParser *parser, const char *start, const char *end,
-			   const char *what, char *text)
+			   const char *what, char *word)
 {
 	while (end > start && view_list_is_blank(end[-1]))
 		end--;
 	if (end - start >= VIEW_LIST_TEXT_SIZE)
 		return view_list_fail(parser->string, start, parser->error,
 							  "the %s is too long", what);
-	memcpy(text, start, end - start);
-	text[		end - start] = '\0';
+	memcpy(word, start, end - start);
+	word[end - start] = '\0';
 
 	return true;
 }
@@ -407,22 +407,22 @@ view_list_interval(ViewListParser *parser, const char *start,
 				   const char *end, int *interval)
 {
 	const char *hint = NULL;
-	char text[	VIEW_LIST_TEXT_SIZE];
+	char		word[VIEW_LIST_TEXT_SIZE];
 
-	if (!view_list_copy(parser, start, end, "interval", text))
+	if (!view_list_copy(parser, start, end, "interval", word))
 		return false;
-	if (text[0] == '\0')
+	if (word[0] == '\0')
 		return view_list_fail(parser->string, start, parser->error,
 							  "expected an interval after \"@\"");
-	if (!parse_int(text, interval, GUC_UNIT_S, &hint))
+	if (!parse_int(word, interval, GUC_UNIT_S, &hint))
 		return view_list_fail(parser->string, start, parser->error,
 							  "\"%s\" is not an interval such as 90s, 15min, 1h or 1d",
-							  text);
+							  word);
 	if (*interval < VIEW_LIST_MIN_INTERVAL ||
 		*interval > VIEW_LIST_MAX_INTERVAL)
 		return view_list_fail(parser->string, start, parser->error,
 							  "the interval \"%s\" is not between 1 second and 366 days",
-							  text);
+							  word);
 	return true;
 }
 
@@ -436,7 +436,7 @@ view_list_time(const char *string, int *time, ViewListError *error)
 {
 	const char *start = view_list_skip_blanks(string);
 	ViewListParser parser = {0};
-	char text[	VIEW_LIST_TEXT_SIZE];
+	char		word[VIEW_LIST_TEXT_SIZE];
 
 	parser.string = string;
 	parser.error = error;
@@ -444,18 +444,18 @@ view_list_time(const char *string, int *time, ViewListError *error)
 	if (*start == '\0')
 		return true;
 	if (!view_list_copy(&parser, start, start + strlen(start),
-						"time of the day", text))
+						"time of the day", word))
 		return false;
-	return view_list_time_of_day(text, time) ||
+	return view_list_time_of_day(word, time) ||
 		view_list_fail(string, start, error,
-					   "\"%s\" is not a time of the day such as 03:00", text);
+					   "\"%s\" is not a time of the day such as 03:00", word);
 }
 
 /*
  * Hours from 0 to 23, minutes of two digits, and maybe seconds likewise.
  */
 static bool
-view_list_time_of_day(const char *text, int *time)
+view_list_time_of_day(const char *word, int *time)
 {
 	static const int limits[] = {24, 60, 60};
 	int			result = 0;
@@ -466,17 +466,17 @@ view_list_time_of_day(const char *text, int *time)
 		int			value = 0;
 		int			ndigits = 0;
 
-		if (part > 0 && *text ++!= ':')
+		if (part > 0 && *word++ != ':')
 			return false;
-		for (; *text >='0' && *text <='9' && ndigits < 2; ndigits++)
-			value = 10 * value + (*text ++- '0');
+		for (; *word >= '0' && *word <= '9' && ndigits < 2; ndigits++)
+			value = 10 * value + (*word++ - '0');
 		if (ndigits < (part > 0 ? 2 : 1) || value >= limits[part])
 			return false;
 		result = 60 * result + value;
-		if (*text == '\0' && part > 0)
+		if (*word == '\0' && part > 0)
 			break;
 	}
-	if (*text !='\0')
+	if (*word != '\0')
 		return false;
 	*time = part < 2 ? 60 * result : result;
 	return true;

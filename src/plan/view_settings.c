@@ -196,32 +196,32 @@ view_settings_refuse(const char *name)
 char *
 view_settings_text(const char *settings)
 {
-	StringInfoData text;
+	StringInfoData list;
 
 	if (settings == NULL)
 		return NULL;
-	initStringInfo(&text);
+	initStringInfo(&list);
 	for (const char *name = settings; *name != '\0';
 		 name = view_setting_next(name))
 	{
 		const char *value = view_setting_value(name);
 
-		appendStringInfo(&text, "%s%s = ", text.len > 0 ? ", " : "", name);
+		appendStringInfo(&list, "%s%s = ", list.len > 0 ? ", " : "", name);
 		if (view_settings_is_plain(value))
 		{
-			appendStringInfoString(&text, value);
+			appendStringInfoString(&list, value);
 			continue;
 		}
-		appendStringInfoChar(&text, '\'');
+		appendStringInfoChar(&list, '\'');
 		for (; *value != '\0'; value++)
 		{
 			if (*value == '\'')
-				appendStringInfoChar(&text, '\'');
-			appendStringInfoChar(&text, *value);
+				appendStringInfoChar(&list, '\'');
+			appendStringInfoChar(&list, *value);
 		}
-		appendStringInfoChar(&text, '\'');
+		appendStringInfoChar(&list, '\'');
 	}
-	return text.data;
+	return list.data;
 }
 
 /*

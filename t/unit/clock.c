@@ -183,7 +183,7 @@ static const struct
 	{2 * DAY, FROM(2, 10)}, {7 * DAY, FROM(1, 30)}
 };
 
-static pg_time_t parse_time(const char *text);
+static pg_time_t parse_time(const char *stamp);
 static void print_time(const char *what, TimestampTz time,
 					   const pg_tz *zone);
 static bool run_case(const Case * test);
@@ -215,12 +215,12 @@ pg_localtime(const pg_time_t *timep, const pg_tz *zone)
 }
 
 static pg_time_t
-parse_time(const char *text)
+parse_time(const char *stamp)
 {
 	struct tm	parts = {0};
 	int			offset;
 
-	if (sscanf(text, "%d-%d-%d %d:%d:%d %d", &parts.tm_year, &parts.tm_mon,
+	if (sscanf(stamp, "%d-%d-%d %d:%d:%d %d", &parts.tm_year, &parts.tm_mon,
 			   &parts.tm_mday, &parts.tm_hour, &parts.tm_min, &parts.tm_sec,
 			   &offset) != 7)
 		abort();
@@ -235,11 +235,11 @@ print_time(const char *what, TimestampTz time, const pg_tz *zone)
 	pg_time_t	seconds = time / USECS_PER_SEC + EPOCH;
 	time_t		wall = seconds + offset_at(seconds, zone);
 	struct tm	parts;
-	char text[	64];
+	char		stamp[64];
 
 	gmtime_r(&wall, &parts);
-	strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &parts);
-	printf("# %s %s, " INT64_FORMAT " s ahead of UTC\n", what, text,
+	strftime(stamp, sizeof(stamp), "%Y-%m-%d %H:%M:%S", &parts);
+	printf("# %s %s, " INT64_FORMAT " s ahead of UTC\n", what, stamp,
 		   offset_at(seconds, zone));
 }
 
