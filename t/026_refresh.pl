@@ -158,11 +158,11 @@ foreach my $case (
 		qr/ERROR:  42602: invalid name of a view: "\Q$name\E"\n.*DETAIL:  $detail/,
 		"\"$name\" is no name, and the detail says where");
 }
-foreach my $name ('a, b', 'a; b', '*', 'public.*', 'a @ 1h')
+foreach my $name ('a, b', 'a; b', '*', 'public.*', 'a @ 1h', 'a (jit = off)')
 {
 	like(
 		refresh($name),
-		qr/ERROR:  42602: invalid name of a view: "\Q$name\E"\n.*DETAIL:  Exactly one view can be named, without an interval\./,
+		qr/ERROR:  42602: invalid name of a view: "\Q$name\E"\n.*DETAIL:  Exactly one view can be named, without an interval or settings\./,
 		"\"$name\" is not one name");
 }
 
