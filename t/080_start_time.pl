@@ -57,12 +57,18 @@ sub wait_for_rest
 }
 
 # Set the clock, have the worker look at it, and return what it has refreshed
-# when it rests.
+# when it rests.  With settings, it does nothing by the time before it has them.
 sub at
 {
 	my ($time, %settings) = @_;
-	my $offset = log_size($node);
+	my $offset;
 
+	if (%settings)
+	{
+		configure_and_rest($node, enabled => 'off');
+		$settings{enabled} = 'on';
+	}
+	$offset = log_size($node);
 	set_time($time);
 	configure_and_rest($node, %settings);
 	wait_for_rest();
