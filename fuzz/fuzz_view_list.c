@@ -94,6 +94,9 @@ fuzz_list(const char *string)
 	again = fuzz_parse(printed, &error);
 	EXPECT(again != NULL);
 	fuzz_check_same(list, again);
+	for (int i = 0; i < list->nspecs; i++)
+		EXPECT(list->specs[i].name_folds == again->specs[i].name_folds &&
+			   list->specs[i].schema_folds == again->specs[i].schema_folds);
 	free(again);
 	free(printed);
 	free(list);
@@ -249,6 +252,7 @@ fuzz_make(const uint8_t *data, size_t size)
 		if ((what & FUZZ_STAGE) && list->nspecs > 0)
 			stage++;
 		spec->stage = stage;
+		spec->schema_folds = spec->name_folds = false;
 		fuzz_make_when(spec, what, &in, end);
 		spec->settings = (what & FUZZ_SETTINGS) ?
 			fuzz_make_settings(&in, end) : NULL;
@@ -408,8 +412,8 @@ fuzz_check_error(const char *string, const ViewListError *error)
 }
 
 /*
- * A list as SQL would write it: all names quoted, or only those for which it
- * makes a difference.
+ * A list as SQL would write it: all names quoted but those that fold, or only
+ * those for which it makes a difference.
  */
 static char *
 fuzz_print(const ViewList *list, bool plain)
@@ -425,11 +429,13 @@ fuzz_print(const ViewList *list, bool plain)
 			*out++ = (spec->stage == list->specs[i - 1].stage) ? ',' : ';';
 		if (spec->schema)
 		{
-			out = fuzz_print_identifier(out, spec->schema, plain);
+			out = fuzz_print_identifier(out, spec->schema,
+										plain || spec->schema_folds);
 			*out++ = '.';
 		}
 		if (spec->name)
-			out = fuzz_print_identifier(out, spec->name, plain);
+			out = fuzz_print_identifier(out, spec->name,
+										plain || spec->name_folds);
 		else
 			*out++ = '*';
 		if (spec->interval)
