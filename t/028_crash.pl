@@ -139,21 +139,51 @@ $node->poll_query_until('postgres',
 is($node->safe_psql('postgres', $compare),
 	'', 'before, history and data are the same');
 
+# The worker, in a cycle
+sub busy_worker
+{
+	my $pid;
+
+	wait_until(
+		'there is a cycle',
+		sub {
+			$pid = $node->safe_psql('postgres',
+				"SELECT pid FROM bigbrotr_refresher.status
+				 WHERE state = 'refreshing'");
+			return $pid ne '';
+		});
+	return $pid;
+}
+
 # How the server may die.
 my %ways = (
 	'killed worker' => sub {
-		my ($pid) = @_;
+		my $start = log_size($node);
 
-		kill 'KILL', $pid;
+		# It may have been about to end anyway.
+		wait_until(
+			'a worker is killed',
+			sub {
+				my $pid = busy_worker();
+
+				kill 'KILL', $pid;
+				wait_until('it is gone', sub { !kill 0, $pid });
+				return log_since($node, $start) =~ /\(PID $pid\) was terminated/;
+			});
 	},
 	'immediate stop' => sub {
 		$node->stop('immediate');
 		$node->start;
 	},
 	'terminated worker' => sub {
-		my ($pid) = @_;
-
-		$node->psql('postgres', "SELECT pg_terminate_backend($pid)");
+		wait_until(
+			'a worker is terminated',
+			sub {
+				return $node->safe_psql('postgres',
+					"SELECT pg_terminate_backend(pid)
+					 FROM bigbrotr_refresher.status
+					 WHERE state = 'refreshing'") eq 't';
+			});
 	});
 my @order = ('killed worker', 'immediate stop');
 my $offset = log_size($node);
@@ -168,26 +198,19 @@ foreach my $round (1 .. $rounds)
 	$node->safe_psql('postgres',
 		'ALTER DATABASE postgres SET synchronous_commit = '
 		  . ($round % 2 ? 'on' : 'off'));
-	my $pid = wait_for_pid($node, 'postgres');
+	my $start = log_size($node);
 	my $cycles = start_cycles();
 	$node->poll_query_until('postgres',
 		"SELECT state = 'refreshing' FROM bigbrotr_refresher.status")
 	  or die 'there is no cycle';
 	usleep($moment);
-	$ways{$way}->($pid);
+	$ways{$way}->();
 	$cycles->finish;
 
 	# The worker's successor shows that the server is there again.
-	my $new = '';
-	wait_until(
-		'there is another worker',
-		sub {
-			my ($code, $out) = $node->psql('postgres',
-				"SELECT pid FROM bigbrotr_refresher.status WHERE pid <> $pid");
-
-			$new = $out // '';
-			return $code == 0 && $new ne '';
-		});
+	wait_for_line($node, 'worker_started', $start);
+	wait_until('sessions are accepted',
+		sub { ($node->psql('postgres', 'SELECT'))[0] == 0 });
 	is($node->safe_psql('postgres', $compare),
 		'', "round $round: $way after $moment us: history and data agree");
 }

@@ -20,12 +20,12 @@ our @EXPORT = qw(
   check_agreement check_log lose_rows forgive
 );
 
-# Bounds for a worker at rest: of the memory in its contexts (its caches are
-# emptied when they have grown by half), of what it has from the system, and
-# of open files that are no relation's.  AddressSanitizer keeps what was freed,
-# so the second is not looked at then.
-my $most_used = 24_000_000;
-my $most_private_kb = 120_000;
+# Bounds for a process at rest, a worker or the launcher: of the memory in its
+# contexts, of what it has from the system, and of open files that are no
+# relation's.  AddressSanitizer keeps what was freed, so the second is not looked
+# at then.
+my %most_used = (worker => 24_000_000, launcher => 4_000_000);
+my %most_private_kb = (worker => 120_000, launcher => 10_000);
 my $most_descriptors = 20;
 my $most_relation_files = 1000;
 
@@ -58,7 +58,7 @@ sub check_all
 	return;
 }
 
-# The server answers, and each database has its worker.
+# The server answers, and each database is served, by no more than one worker.
 sub check_alive
 {
 	my ($scene) = @_;
@@ -66,16 +66,15 @@ sub check_alive
 
 	$scene->await_sql('the server answers', 'postgres', 'SELECT true');
 	$scene->await_sql(
-		'each database has its worker', 'bigbrotr', "
+		'each database is served', 'bigbrotr', "
 		SELECT count(*) = 2 FROM bigbrotr_refresher.status AS s
-		JOIN pg_stat_activity AS a USING (pid)
-		WHERE a.datname = s.database AND s.state <> 'stopped'
-			AND backend_type = 'bigbrotr_refresher'
-			AND s.database IN ($databases)");
-	my $workers = $scene->sql('postgres',
-		"SELECT count(*) FROM pg_stat_activity
-		 WHERE backend_type = 'bigbrotr_refresher'");
-	$scene->complain("there are $workers workers") if $workers != 2;
+		LEFT JOIN pg_stat_activity AS a USING (pid)
+		WHERE s.state <> 'stopped' AND s.database IN ($databases)
+			AND (s.pid IS NULL OR (a.datname = s.database
+				AND backend_type = 'bigbrotr_refresher'))");
+	$scene->await_sql('there is one launcher', 'postgres',
+		"SELECT count(*) = 1 FROM pg_stat_activity
+		 WHERE backend_type = 'bigbrotr_refresher launcher'");
 	return;
 }
 
@@ -204,21 +203,26 @@ sub check_rest
 {
 	my ($scene) = @_;
 
+	check_process($scene, 'worker', $_)
+	  foreach $scene->list('postgres',
+		"SELECT pid FROM pg_stat_activity
+		 WHERE backend_type = 'bigbrotr_refresher'
+			AND query LIKE 'next refresh due%'");
 	$scene->set(enabled => 'off');
 	$scene->await_sql(
-		'all workers rest', 'bigbrotr',
+		'no worker is left', 'bigbrotr',
 		"SELECT count(*) = 2 AND bool_and(state = 'disabled'
-			AND refreshing = '{}' AND pid IN (SELECT pid FROM pg_stat_activity
-				WHERE backend_type = 'bigbrotr_refresher'
-					AND state = 'idle' AND query = 'disabled'))
+			AND refreshing = '{}' AND pid IS NULL)
+			AND NOT EXISTS (SELECT FROM pg_stat_activity
+				WHERE backend_type = 'bigbrotr_refresher')
 		 FROM bigbrotr_refresher.status");
-	my @workers = $scene->pids('bigbrotr_refresher');
+	my @launchers = $scene->pids('bigbrotr_refresher launcher');
 
 	foreach my $what (
 		[ 'helpers', "pg_stat_activity
 			WHERE backend_type = 'bigbrotr_refresher helper'" ],
-		[ 'locks of the workers', 'pg_locks WHERE pid IN ('
-			  . join(',', 0, @workers) . ')' ],
+		[ 'locks of the launcher', 'pg_locks WHERE pid IN ('
+			  . join(',', 0, @launchers) . ')' ],
 		[ 'prepared transactions', 'pg_prepared_xacts' ])
 	{
 		my $count = $scene->sql('postgres', "SELECT count(*) FROM $what->[1]");
@@ -226,8 +230,8 @@ sub check_rest
 		$scene->complain("$count $what->[0] at rest") if $count != 0;
 	}
 	check_segments($scene);
-	check_temporary_files($scene, @workers);
-	check_worker($scene, $_) foreach @workers;
+	check_temporary_files($scene, @launchers);
+	check_process($scene, 'launcher', $_) foreach @launchers;
 	$scene->set(enabled => 'on');
 	return;
 }
@@ -245,11 +249,11 @@ sub check_segments
 	return;
 }
 
-# Temporary files of the workers, or of processes that are no more
+# Temporary files of these processes, or of processes that are no more
 sub check_temporary_files
 {
-	my ($scene, @workers) = @_;
-	my %worker = map { $_ => 1 } @workers;
+	my ($scene, @pids) = @_;
+	my %ours = map { $_ => 1 } @pids;
 
 	foreach my $file (
 		glob $scene->node->data_dir . '/base/pgsql_tmp/pgsql_tmp*')
@@ -257,40 +261,44 @@ sub check_temporary_files
 		my ($pid) = $file =~ /pgsql_tmp(\d+)\./;
 
 		$scene->complain("left behind: $file")
-		  if defined $pid && ($worker{$pid} || !kill 0, $pid) && -e $file;
+		  if defined $pid && ($ours{$pid} || !kill 0, $pid) && -e $file;
 	}
 	return;
 }
 
-# What a worker holds of memory and files
-sub check_worker
+# What a process at rest holds of memory and files.  It may end meanwhile.
+sub check_process
 {
-	my ($scene, $pid) = @_;
+	my ($scene, $kind, $pid) = @_;
 	my $offset = -s $scene->node->logfile;
 	my ($used, $private);
 
 	$scene->sql('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
 	$scene->await(
-		'the worker tells its memory',
+		"the $kind tells its memory",
 		sub {
+			return 1 unless -e "/proc/$pid";
 			($used) = slurp_file($scene->node->logfile, $offset) =~
 			  /\[$pid\] .*Grand total: .* (\d+) used$/m;
 			return $used;
 		});
-	$scene->record('bytes in use by a worker', $used);
-	$scene->complain("worker $pid uses $used bytes") if $used > $most_used;
-	return unless -e "/proc/$pid";
+	return unless $used;
+	$scene->record("bytes in use by a $kind", $used);
+	$scene->complain("$kind $pid uses $used bytes")
+	  if $used > $most_used{$kind};
 
-	($private) = slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
-	$scene->record('private kB of a worker', $private);
-	$scene->complain("worker $pid has $private kB")
-	  if $private > $most_private_kb && !$ENV{ASAN_OPTIONS};
+	my ($status) = eval { slurp_file("/proc/$pid/status") };
+	($private) = ($status // '') =~ /^RssAnon:\s+(\d+) kB/m;
+	return unless $private;
+	$scene->record("private kB of a $kind", $private);
+	$scene->complain("$kind $pid has $private kB")
+	  if $private > $most_private_kb{$kind} && !$ENV{ASAN_OPTIONS};
 
 	my @open = map { readlink($_) // '' } glob "/proc/$pid/fd/*";
 	my @relations = grep { m{/(?:base|global)/[^p]} } @open;
 
-	$scene->record('open files of a worker', scalar @open);
-	$scene->complain("worker $pid has open files: " . join ', ', @open)
+	$scene->record("open files of a $kind", scalar @open);
+	$scene->complain("$kind $pid has open files: " . join ', ', @open)
 	  if @open - @relations > $most_descriptors
 	  || @relations > $most_relation_files;
 	return;

@@ -150,7 +150,7 @@ sub _no_history
 
 # ---- processes -------------------------------------------------------------------------
 
-# A process that refreshes, of one kind or the other
+# The launcher, or a process that refreshes, of one kind or the other
 sub _refresher
 {
 	my ($scene) = @_;
@@ -160,6 +160,8 @@ sub _refresher
 	my @workers = $scene->pids('bigbrotr_refresher', $database);
 	my @helpers = $scene->pids('bigbrotr_refresher helper', $database);
 
+	return ('launcher', $scene->pids('bigbrotr_refresher launcher'))
+	  if $scene->chance(0.2);
 	return $scene->chance(0.5) && @helpers
 	  ? ('helper', $scene->pick(@helpers))
 	  : ('worker', $scene->pick(@workers));
@@ -178,8 +180,9 @@ sub _signal_refresher
 	  $scene->sql(
 		'postgres', "SELECT backend_type, $function(pid) FROM (
 			SELECT pid, backend_type FROM pg_stat_activity
-			WHERE datname = '$database'
-				AND backend_type LIKE 'bigbrotr_refresher%'
+			WHERE (datname = '$database'
+					AND backend_type LIKE 'bigbrotr_refresher%')
+				OR backend_type = 'bigbrotr_refresher launcher'
 			ORDER BY hashint4(pid + $key) LIMIT 1) AS p");
 
 	$scene->said($kind =~ s/bigbrotr_//r) if $kind;
