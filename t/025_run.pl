@@ -201,10 +201,15 @@ $lock->query_safe('SELECT pg_advisory_lock(1)');
 $caller = start('early', $counts);
 wait_for_sessions('early', 1);
 wait_for_waiter($node, 'postgres', 1);
+$node->safe_psql('postgres', "SELECT bigbrotr_refresher.refresh('first')");
 configure($node, enabled => 'off');
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
 like(finish($caller), $disabled,
 	'who waits for a worker that is disabled is told so');
+ok( $node->poll_query_until('postgres',
+		"SELECT state = 'disabled' AND pid IS NULL
+		 FROM bigbrotr_refresher.status"),
+	'and the worker leaves, though others refresh views');
 like(run_sql('postgres', $counts), $disabled, 'who comes later, too');
 like(run_sql('postgres', 'SELECT bigbrotr_refresher.run()'),
 	$disabled, 'also without waiting');
@@ -234,6 +239,22 @@ wait_for_waiter($node, 'postgres', 1);
 configure($node, views => 'held, broken, first, second');
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
 is(finish($caller), '4|3|1|0', 'a list that changes meanwhile is run as a whole');
+
+# ---- the database is not to be served any more ----------------------------------
+
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+$caller = start('unlisted', $counts);
+wait_for_sessions('unlisted', 1);
+wait_for_waiter($node, 'postgres', 1);
+$node->safe_psql('postgres', "SELECT bigbrotr_refresher.refresh('first')");
+configure($node, databases => 'unserved');
+like(finish($caller), qr/ERROR:  55000: .*\n.*not to be served any more/,
+	'who waits for a worker of a database that is not to be served is told so');
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+wait_until('the worker leaves', sub { worker_pid($node, 'postgres') eq '' });
+pass('and the worker leaves, whatever was asked for');
+configure($node, databases => undef);
+wait_for_rest($node, 'postgres');
 
 # ---- where it cannot be -------------------------------------------------------------
 

@@ -458,7 +458,8 @@ claim_write_notes(const uint32 *notes, int nnotes)
 
 /*
  * Give the claim up, with nothing to do until what "leave" says.  Returns false
- * if there is something to do now: a request, or news that were not heard.
+ * if there is something to do now: a request, or news that were not heard.  For
+ * a database that is not to be served any more there is nothing.
  */
 bool
 claim_leave(const ClaimLeave *leave)

@@ -57,6 +57,8 @@ decide(const DecideFacts *facts)
 	{
 		if (facts->stays)
 			decision.action = DECIDE_REST_DISABLED;
+		else if (facts->plan_outdated)
+			decision.action = DECIDE_PLAN;	/* no news may be left unheard */
 		return decision;
 	}
 	decision = decide_work(facts);

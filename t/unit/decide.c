@@ -101,6 +101,8 @@ static const Case cases[] = {
 	DECIDE_REST, AT(HOUR)},
 	{"disabled: leave", LEAVING(1, 0, 0, 0, AT(10)),
 	DECIDE_LEAVE, NEVER},
+	{"disabled, with news: hear them", {true, false, false, false, 1, 0, 0, AT(10), NEVER, 0, AT(0), AT(10), HOUR},
+	DECIDE_PLAN, 0},
 	{"disabled, no history: rest", LEAVING(1, 0, 1, 0, AT(10)),
 	DECIDE_REST_DISABLED, NEVER},
 	{"not served: leave, whatever is due", LEAVING(0, 1, 1, 0, AT(10)),
