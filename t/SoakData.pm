@@ -116,17 +116,19 @@ sub _replace_function
 				RAISE EXCEPTION ''soak''; END'" ],
 		'commits, then raises an error' => [ 1, "CREATE PROCEDURE $function()
 			LANGUAGE plpgsql AS 'BEGIN COMMIT; PERFORM 1 / 0; END'" ],
-		'is of somebody weak' => [ 1, "CREATE FUNCTION $function()
-			RETURNS void LANGUAGE sql AS '';
-			ALTER FUNCTION $function() OWNER TO writer" ],
 		'commits' => [ 0, "CREATE PROCEDURE $function() LANGUAGE plpgsql
 			AS 'BEGIN COMMIT; "
 			  . (is_marked($view)
 				? "PERFORM soak.mark(''$view'')"
 				: "REFRESH MATERIALIZED VIEW $view; COMMIT") . "; END'" ]);
+
+	# The view is refreshed without it then, and would not be marked.
 	%ways = (
 		%ways,
 		'is gone' => [ 0, '' ],
+		'is of somebody weak' => [ 1, "CREATE FUNCTION $function()
+			RETURNS void LANGUAGE sql AS '';
+			ALTER FUNCTION $function() OWNER TO writer" ],
 		'does nothing' => [ 0, "CREATE FUNCTION $function() RETURNS void
 			LANGUAGE sql AS ''" ])
 	  unless is_marked($view);
