@@ -37,6 +37,17 @@ class Bench:
         self.latencies = []     # of two workers, in ms
         self.histories = {}     # by workers: the durations of each cycle
 
+    async def run_unmerged(self):
+        """Two workers, with CONCURRENTLY left to the server."""
+        await server.configure(self.connection,
+                               bigbrotr_refresher__merge="off",
+                               bigbrotr_refresher__max_workers=2)
+        await server.idle(self.connection)
+        seconds = await self._run()
+        await server.configure(self.connection,
+                               bigbrotr_refresher__merge=None)
+        return seconds
+
     async def run_extension(self, workers):
         await server.configure(self.connection,
                                bigbrotr_refresher__max_workers=workers)
@@ -253,6 +264,7 @@ async def measure_rounds(bench, mode, rounds):
         f"max_workers = {n}": lambda n=n: bench.run_extension(n)
         for n in sorted({2, server.CORES} - {1})}
     ways |= {
+        "unmerged": bench.run_unmerged,
         "pg_cron": bench.run_cron,
         "asyncpg": bench.run_service,
         "pair": bench.run_pair,
@@ -306,6 +318,10 @@ def report_mode(mode, bench, times, usage, reads):
                 medians["max_workers = 2"] / bound, 1.08)
     report.goal("two workers, to the views divided by hand",
                 medians["max_workers = 2"] / medians["pair"], 1.05)
+    used = {name: statistics.median(seconds for seconds, _ in usage[name])
+            for name in ("max_workers = 2", "unmerged")}
+    report.goal("processor time of two workers, to that without merging",
+                used["max_workers = 2"] / used["unmerged"], 0.94)
     report.goal("start of a view, median",
                 statistics.median(bench.latencies), 5, " ms")
     print()
@@ -314,6 +330,7 @@ def report_mode(mode, bench, times, usage, reads):
 
 def label(name):
     return {"serial": "max_workers = 1, no parallel query",
+            "unmerged": "max_workers = 2, merge = off",
             "pair": "two psql, divided by hand, likewise"}.get(name, name)
 
 

@@ -74,7 +74,7 @@ wait_for_served('copy late postgres', 'a copy of a database is served');
 $node->safe_psql('copy', 'DROP EXTENSION bigbrotr_refresher');
 wait_for_served('late postgres', 'until it has the extension no more');
 my @sessions = map { session($node, 'copy') } 1 .. 2;
-$sessions[$_]->query_until(qr/ready/, "\\echo ready\nCREATE EXTENSION IF NOT EXISTS bigbrotr_refresher;\n")
+$sessions[$_]->query_until(qr/ready/, "\\set ON_ERROR_STOP 0\n\\echo ready\nCREATE EXTENSION IF NOT EXISTS bigbrotr_refresher;\n")
   foreach 0 .. 1;
 $_->quit foreach @sessions;
 wait_for_served('copy late postgres', 'created by two at once, it is there');
@@ -127,6 +127,27 @@ configure_and_rest($node, interval => '1d');
 query("DROP DATABASE d$_") foreach 1 .. 9;
 wait_for_served('copy late postgres', 'what is dropped is forgotten');
 unlike(slurp_file($node->logfile), qr/FATAL/, 'quietly');
+
+# Launcher, logical replication's launcher and a worker leave one place of four:
+# that for a helper.
+$node->safe_psql('late', q{
+	CREATE FUNCTION a_refresh() RETURNS void LANGUAGE plpgsql AS
+	$$BEGIN PERFORM pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1); END$$;
+	CREATE FUNCTION b_refresh() RETURNS void LANGUAGE plpgsql AS
+	$$BEGIN PERFORM pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1); END$$;
+	ALTER DATABASE late SET bigbrotr_refresher.views = 'a, b';
+	ALTER DATABASE late SET bigbrotr_refresher.max_workers = 2});
+my $holder = hold($node, 'late', 1);
+$node->safe_psql('late', 'SELECT bigbrotr_refresher.run()');
+$node->poll_query_until('late', "SELECT count(*) = 2 FROM pg_locks
+	WHERE locktype = 'advisory' AND NOT granted")
+  or die 'they do not run at once';
+pass('with four places in all, two views are refreshed at once');
+$holder->quit;
+$node->poll_query_until('postgres',
+	"SELECT state = 'resting' FROM bigbrotr_refresher.status
+	 WHERE database = 'late'")
+  or die 'it does not rest';
 
 nothing_broke($node);
 $node->stop;

@@ -164,6 +164,16 @@ compat_check_schema_usage(Oid namespace)
 }
 
 /*
+ * Can a database be connected to, or has a DROP DATABASE left it unfinished?
+ * (The server's own name for the number is of 15.4 and later.)
+ */
+static inline bool
+compat_database_is_valid(Form_pg_database database)
+{
+	return database->datconnlimit != -2;
+}
+
+/*
  * May this role make temporary tables in this database?
  */
 static inline bool

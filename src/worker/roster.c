@@ -19,6 +19,7 @@
 #include "utils/acl.h"
 #include "utils/rel.h"
 
+#include "src/common/compat.h"
 #include "src/common/settings.h"
 #include "src/worker/roster.h"
 
@@ -69,7 +70,7 @@ roster_read(ClaimDatabase **databases)
 		}
 		database->oid = form->oid;
 		database->connectable = form->datallowconn &&
-			!database_is_invalid_form(form);
+			compat_database_is_valid(form);
 	}
 	table_endscan(scan);
 	table_close(relation, AccessShareLock);
