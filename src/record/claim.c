@@ -177,6 +177,7 @@ claim_read(const Slot *slot, int64 clock, TimestampTz now, ClaimFacts *facts)
 	strlcpy(facts->name, slot->data.database, NAMEDATALEN);
 	facts->connectable = slot->connectable && slot->data.listed;
 	facts->claimed = slot->data.pid != 0;
+	facts->connecting = facts->claimed && !slot->connected;
 	facts->stays = slot->stays;
 	facts->wanted = slot->generation != slots_shared->generation ||
 		slots_news(slot) != slot->heard ||

@@ -39,6 +39,7 @@ typedef struct ClaimFacts
 	int64		pause_left;		/* until a worker may start */
 	bool		unreachable;	/* no worker could connect, which was not
 								 * reported yet */
+	bool		connecting;		/* the worker that has it is not connected yet */
 } ClaimFacts;
 
 /* What a worker begins with */

@@ -61,7 +61,8 @@ launch_decide(const ClaimFacts *facts, int n, int limit,
 
 		if (starting || (facts[i].claimed && !facts[i].stays))
 			active++;
-		decision->starting = decision->starting || starting;
+		decision->starting = decision->starting || starting ||
+			facts[i].connecting;
 		if (wait == 0)
 			decision->order[ndue++] = i;
 		else
