@@ -162,7 +162,7 @@ SELECT condition, public.try(condition) FROM (VALUES
 	('customer = 1'), ('abs(customer) = 1'), ('''x''::int8 = 1'), ('''1''::text = ''1'''),
 	('customer OPERATOR(trap.=) 1'), ('trap.abs(customer) = 1'), ('trap.see(''x'')'),
 	('''x''::trap.int8 = ''x'''), ('customer::trap.number = 1'), ('customer::trap.pair IS NULL'),
-	('ROW(''x'')::trap.pair IS NULL'), ('pair(customer) IS NULL'), ('''(x)''::pair IS NULL')) AS c(condition);
+	('ROW(''x'')::trap.pair IS NULL'), ('''(x)''::pair IS NULL')) AS c(condition);
 RESET search_path;
 -- What is temporary does not come first either.
 CREATE DOMAIN pg_temp.date AS pg_catalog.date CHECK (trap.see('temporary domain'));
