@@ -213,7 +213,7 @@ request_give_up(const RequestView *view, bool impatient)
 	if (view->refused && (impatient || !refresher_enabled))
 		request_raise_disabled();
 	if (view->failed)
-		request_raise_not_running("It has ended.",
+		request_raise_not_running("It has ended, or could not start.",
 								  "The server log says why; it is started again after \"" REFRESHER_NAME ".restart_interval\".");
 	if (view->orphaned && impatient)
 		request_raise_not_running("The process that starts it is not running either.",

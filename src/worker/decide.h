@@ -19,7 +19,8 @@ typedef struct DecideFacts
 	bool		enabled;
 	bool		stays;			/* there is no history that another worker
 								 * could go on by */
-	bool		others_wait;	/* other databases, for this worker to leave */
+	bool		others_wait;	/* other databases, or another worker is due
+								 * to take over */
 	bool		plan_outdated;	/* it must be made anew before it is used */
 	bool		run_requested;	/* a cycle over all views */
 	bool		prune_pending;	/* the history has rows that are too old */

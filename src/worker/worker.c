@@ -41,6 +41,7 @@
 
 #include "src/common/attempt.h"
 #include "src/common/compat.h"
+#include "src/common/elapsed.h"
 #include "src/cycle/cycle.h"
 #include "src/record/history.h"
 #include "src/common/log.h"
@@ -60,6 +61,13 @@
 /* The history is pruned at most once in so many seconds */
 #define WORKER_PRUNE_INTERVAL 3600
 
+/*
+ * A worker that is older than that, in microseconds, makes way for another one
+ * though something is due soon: the server's caches grow with what the views'
+ * functions do.
+ */
+#define WORKER_LIFETIME		(3600 * USECS_PER_SEC)
+
 #define WORKER_MAIN	"bigbrotr_refresher_worker_main"
 
 /* What the worker is started with */
@@ -72,6 +80,7 @@ typedef struct WorkerArgs
 /* What the worker knows from one turn of its loop to the next */
 typedef struct WorkerState
 {
+	instr_time	began;
 	bool		named;			/* the database is served by its name */
 	Schedule   *schedule;
 	MemoryContext turn_context; /* reset with each turn */
@@ -181,6 +190,7 @@ worker_begin(WorkerState *state)
 	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, 0);
 	refresh_force_settings();
 	claim_connected();
+	INSTR_TIME_SET_CURRENT(state->began);
 
 	context = AllocSetContextCreate(TopMemoryContext,
 									"bigbrotr_refresher worker",
@@ -395,7 +405,8 @@ worker_gather(WorkerState *state)
 										 state->heard != told_heard());
 	facts.enabled = refresher_enabled;
 	facts.stays = worker_stays(state);
-	facts.others_wait = claim_others_wait();
+	facts.others_wait = claim_others_wait() ||
+		elapsed_since(state->began) > WORKER_LIFETIME;
 	facts.plan_outdated = state->plan == NULL ||
 		state->plan_hash != refresher_view_list_hash ||
 		state->heard != told_heard();
