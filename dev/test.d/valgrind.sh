@@ -19,7 +19,7 @@ test_valgrind() {
 	valgrind_wrap
 	if [ -z "${PROVE_TESTS-}" ]; then
 		export PROVE_TESTS=t/060_merge_random.pl
-		export BIGBROTR_REFRESHER_RANDOM_CASES=${BIGBROTR_REFRESHER_RANDOM_CASES:-15}
+		export BIGBROTR_REFRESHER_RANDOM_CASES=${BIGBROTR_REFRESHER_RANDOM_CASES:-6}
 	fi
 	export PG_TEST_TIMEOUT_DEFAULT=${PG_TEST_TIMEOUT_DEFAULT:-900}
 	say "testing, with $(valgrind --version)"
