@@ -24,6 +24,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "commands/dbcommands.h"
@@ -562,7 +564,8 @@ worker_sleep(WorkerState *state)
 		events |= WL_TIMEOUT;
 	}
 
-	/* No sleep is longer than INT_MAX, some 24 days; then comes the next. */
+	/* No sleep is longer than some 24 days; then comes the next one. */
+	timeout = Min(timeout, INT_MAX);
 	state->timed_out = (WaitLatch(MyLatch, events, timeout,
 								  compat_wait_event()) & WL_TIMEOUT) != 0 &&
 		timeout < INT_MAX;
