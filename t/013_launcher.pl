@@ -182,6 +182,20 @@ configure($node, databases => 'postgres');
 is(query('SELECT refreshed FROM bigbrotr_refresher.run(true)'), 2,
 	'listed again, it is served at once');
 
+# The extension goes in mid-cycle, and comes back.
+wait_for_rest('postgres');
+$holder = hold($node, 'postgres', 1);
+query('SELECT bigbrotr_refresher.run()');
+wait_for_waiter($node, 'postgres', 1);
+query('DROP EXTENSION bigbrotr_refresher');
+$offset = log_size($node);
+$holder->quit;
+wait_for_line($node, 'cycle_completed refreshed=2', $offset);
+pass('the cycle goes on without the extension');
+query('CREATE EXTENSION bigbrotr_refresher');
+wait_for_rest('postgres');
+pass('and with a new one the worker can leave');
+
 # A standby rests; promoted, it goes on by the history.
 wait_for_rest('postgres');
 $node->backup('base');

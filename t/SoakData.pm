@@ -24,6 +24,7 @@ sub data_events
 		bad_document => [ 2, \&_bad_document ],
 		role => [ 4, \&_role, 'alone' ],
 		drop_database => [ 3, \&_drop_database, 'alone' ],
+		guest => [ 3, \&_guest ],
 		locks => [ 5, \&_locks ],
 		ddl => [ 4, \&_ddl ],
 		deadlock => [ 3, \&_deadlock ],
@@ -228,6 +229,45 @@ sub _drop_database
 	$scene->insist('postgres', 'DROP DATABASE shop WITH (FORCE)');
 	$scene->linger(2);
 	$scene->repair_by(sub { make_database($scene, 'shop') });
+	return;
+}
+
+# A database that comes, has settings of its own, gets another name, and goes
+sub _guest
+{
+	my ($scene) = @_;
+	my $name = $scene->pick('guest', 'visitor');
+
+	$scene->insist('postgres', 'DROP DATABASE IF EXISTS guest WITH (FORCE)');
+	$scene->insist('postgres', 'CREATE DATABASE guest');
+	$scene->repair_by(
+		sub {
+			$scene->set(databases => 'bigbrotr, shop');
+			$scene->insist('postgres',
+				"DROP DATABASE IF EXISTS $_ WITH (FORCE)")
+			  foreach ('guest', 'visitor');
+		});
+	$scene->insist('guest', q{
+		CREATE EXTENSION bigbrotr_refresher;
+		CREATE TABLE seen (at timestamptz);
+		CREATE FUNCTION seen_refresh() RETURNS void
+		LANGUAGE sql SECURITY DEFINER
+		AS 'INSERT INTO public.seen VALUES (clock_timestamp())'});
+	$scene->insist('postgres', "ALTER DATABASE guest SET bigbrotr_refresher.$_")
+	  foreach ("views = 'seen'", "interval = '" . $scene->pick('1s', '70s') . "'");
+	$scene->set(databases => "bigbrotr, shop, $name");
+	$scene->insist('postgres', 'ALTER DATABASE guest RENAME TO visitor')
+	  if $name eq 'visitor';
+	$scene->await_sql('the guest is served', $name,
+		'SELECT count(*) > 0 FROM seen')
+	  if !$scene->{hurt}{bigbrotr}{'*'};
+	$scene->said($name);
+	if ($scene->chance(0.5))
+	{
+		$scene->insist('postgres',
+			"ALTER DATABASE $name SET bigbrotr_refresher.enabled = off");
+		$scene->linger(0.5);
+	}
 	return;
 }
 

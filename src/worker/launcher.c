@@ -53,6 +53,7 @@
 typedef struct LauncherWorker
 {
 	Oid			database;
+	dsa_pointer slot;
 	BackgroundWorkerHandle *handle;
 } LauncherWorker;
 
@@ -162,6 +163,7 @@ launcher_turn(LauncherState *state)
 	if (state->roster_outdated || state->roster != claim_roster_version())
 		launcher_read_roster(state);
 
+	launcher_forget_workers(state);
 	n = claim_read_all(&facts);
 	for (int i = 0; i < n; i++)
 	{
@@ -310,7 +312,6 @@ launcher_start_worker(LauncherState *state, const ClaimFacts *database,
 	LauncherWorker *worker;
 	BackgroundWorkerHandle *handle;
 
-	launcher_forget_workers(state);
 	if (launcher_has_worker(state, database->database))
 		return true;
 	claim_starting(database->slot);
@@ -322,6 +323,7 @@ launcher_start_worker(LauncherState *state, const ClaimFacts *database,
 	{
 		worker = palloc(sizeof(LauncherWorker));
 		worker->database = database->database;
+		worker->slot = database->slot;
 		worker->handle = handle;
 		state->workers = lappend(state->workers, worker);
 	}
@@ -330,7 +332,8 @@ launcher_start_worker(LauncherState *state, const ClaimFacts *database,
 }
 
 /*
- * Forget the workers that have ended.
+ * Forget the workers that have ended.  One that never came to its claim has
+ * failed.
  */
 static void
 launcher_forget_workers(LauncherState *state)
@@ -344,6 +347,7 @@ launcher_forget_workers(LauncherState *state)
 
 		if (GetBackgroundWorkerPid(worker->handle, &pid) != BGWH_STOPPED)
 			continue;
+		claim_lapsed(worker->slot);
 		state->workers = foreach_delete_current(state->workers, cell);
 		pfree(worker->handle);
 		pfree(worker);
