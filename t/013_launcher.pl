@@ -196,6 +196,22 @@ query('CREATE EXTENSION bigbrotr_refresher');
 wait_for_rest('postgres');
 pass('and with a new one the worker can leave');
 
+# The worker that serves a new database without a history hears of the extension,
+# whenever that comes.
+configure_and_rest($node, databases => 'postgres, again');
+foreach (1 .. 8)
+{
+	query('CREATE DATABASE again TEMPLATE template0');
+	$node->safe_psql('again', 'CREATE EXTENSION bigbrotr_refresher');
+	$node->poll_query_until('postgres',
+		"SELECT state = 'resting' FROM bigbrotr_refresher.status
+		 WHERE database = 'again'")
+	  or die 'it does not hear of the extension';
+	query('DROP DATABASE again');
+}
+pass('a worker hears of the extension, whenever it comes');
+configure_and_rest($node, databases => 'postgres');
+
 # A standby rests; promoted, it goes on by the history.
 wait_for_rest('postgres');
 $node->backup('base');

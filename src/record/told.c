@@ -14,18 +14,23 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 
+#include "utils/resowner.h"
+
 #include "src/record/slots.h"
 #include "src/record/told.h"
 
 /* What is to be told at the end of this transaction, and of which database */
 static int	told_news = 0;
 static Slot *told_slot = NULL;
+static bool told_committed = false;
 
 /* If the transaction is prepared, under which name */
 static char told_gid[SLOTS_GID_SIZE];
 
 static void told_register(void);
 static void told_end_transaction(XactEvent event, void *arg);
+static void told_release(ResourceReleasePhase phase, bool isCommit,
+						 bool isTopLevel, void *arg);
 static void told_keep(void);
 static void told_deliver(void);
 
@@ -90,21 +95,43 @@ told_register(void)
 {
 	static bool registered = false;
 
-	if (!registered)
-		RegisterXactCallback(told_end_transaction, NULL);
+	if (registered)
+		return;
+	RegisterXactCallback(told_end_transaction, NULL);
+	RegisterResourceReleaseCallback(told_release, NULL);
 	registered = true;
 }
 
 static void
 told_end_transaction(XactEvent event, void *arg)
 {
-	if (told_news != 0 && event == XACT_EVENT_COMMIT)
-		told_deliver();
-	else if (told_news != 0 && event == XACT_EVENT_PREPARE)
-		told_keep();
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
-		event == XACT_EVENT_PREPARE)
+	if (event == XACT_EVENT_COMMIT)
+		told_committed = told_news != 0;
+	else if (event == XACT_EVENT_PREPARE)
+	{
+		if (told_news != 0)
+			told_keep();
 		told_news = 0;
+	}
+	else if (event == XACT_EVENT_ABORT)
+		told_news = 0;
+}
+
+/*
+ * The last that happens as a transaction ends.  Callbacks of the transaction
+ * come too early: who hears of it then may still have in its caches what was
+ * before, since the messages that invalidate them are sent later.
+ */
+static void
+told_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
+			 void *arg)
+{
+	if (!told_committed || !isTopLevel ||
+		phase != RESOURCE_RELEASE_AFTER_LOCKS)
+		return;
+	told_deliver();
+	told_committed = false;
+	told_news = 0;
 }
 
 /*
