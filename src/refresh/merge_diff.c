@@ -28,6 +28,8 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/bufpage.h"
+#include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -66,9 +68,10 @@ struct MergeDiff
 	TupleTableSlot *old_slot;	/* rows of the relation */
 	TupleTableSlot *old_copy_slot;	/* rows of a batch */
 	TupleTableSlot *new_slot;
+	TupleTableSlot *kept_slot;	/* new rows with values of old ones */
 
 	MergeTable *table;
-	BlockNumber last_block;		/* of the old row that was last found */
+	BlockNumber last_blocks[2]; /* of the old rows that were last found */
 
 	/* New rows that are gathered, to be compared */
 	MemoryContext gather_context;
@@ -94,6 +97,10 @@ static void merge_diff_gather(MergeDiff *diff, uint32 number, MergeHash hash,
 							  TupleTableSlot *slot);
 static void merge_diff_compare_gathered(MergeDiff *diff);
 static int	merge_compare_candidates(const void *a, const void *b);
+static void merge_diff_fetch(MergeDiff *diff, ItemPointer tid);
+static MinimalTuple merge_diff_form_update(MergeDiff *diff,
+										   TupleTableSlot *old,
+										   TupleTableSlot *new);
 static bool merge_diff_pair(MergeDiff *diff, MergeEntry *entry,
 							MergeHash hash, TupleTableSlot *new);
 static bool merge_diff_search(MergeDiff *diff, MergeHash hash,
@@ -120,7 +127,7 @@ merge_diff_create(Relation relation, const MergeShape *shape,
 	diff->relation = relation;
 	diff->shape = shape;
 	diff->snapshot = snapshot;
-	diff->last_block = InvalidBlockNumber - 1;
+	diff->last_blocks[0] = diff->last_blocks[1] = InvalidBlockNumber - 1;
 	diff->memory = memory;
 	diff->context = CurrentMemoryContext;
 	diff->row_context = AllocSetContextCreate(CurrentMemoryContext,
@@ -135,6 +142,7 @@ merge_diff_create(Relation relation, const MergeShape *shape,
 												   &TTSOpsMinimalTuple);
 	diff->new_slot = MakeSingleTupleTableSlot(shape->desc,
 											  &TTSOpsMinimalTuple);
+	diff->kept_slot = MakeSingleTupleTableSlot(shape->desc, &TTSOpsVirtual);
 	diff->deletes = merge_file_create(MERGE_RESULT_SHARE(memory));
 	diff->updates = merge_file_create(MERGE_RESULT_SHARE(memory));
 	diff->inserts = merge_file_create(MERGE_RESULT_SHARE(memory));
@@ -253,17 +261,23 @@ merge_diff_add_new(MergeDiff *diff, TupleTableSlot *slot)
 /*
  * Where the query returns rows in the order in which they are stored, they need
  * not be gathered: the old row is on the page that was read last, or on the
- * next one.
+ * next one.  (Or on that before the last, where the last was out of its place.)
  */
 static bool
 merge_diff_is_near(MergeDiff *diff, uint32 number)
 {
 	BlockNumber block =
 		ItemPointerGetBlockNumber(&merge_entry(diff->table, number)->old.tid);
-	BlockNumber last = diff->last_block;
+	BlockNumber *last = diff->last_blocks;
+	bool		near = block == last[0] || block == last[0] + 1;
 
-	diff->last_block = block;
-	return block == last || block == last + 1;
+	if (!near)
+	{
+		near = block == last[1] || block == last[1] + 1;
+		last[1] = last[0];
+	}
+	last[0] = block;
+	return near;
 }
 
 static void
@@ -392,24 +406,93 @@ merge_diff_pair(MergeDiff *diff, MergeEntry *entry, MergeHash hash,
 	else
 	{
 		row.tid = entry->old.tid;
-		if (!table_tuple_fetch_row_version(diff->relation, &row.tid,
-										   diff->snapshot, old))
-			elog(ERROR, "row (%u,%u) of relation \"%s\" has disappeared",
-				 ItemPointerGetBlockNumber(&row.tid),
-				 ItemPointerGetOffsetNumber(&row.tid),
-				 RelationGetRelationName(diff->relation));
+		merge_diff_fetch(diff, &row.tid);
 	}
 	match = merge_compare(diff->shape, old, new);
 	entry->paired = match == MERGE_SAME || match == MERGE_CHANGED;
 	if (match == MERGE_CHANGED)
 	{
-		row.tuple = ExecCopySlotMinimalTuple(new);
+		row.tuple = merge_diff_form_update(diff, old, new);
 		merge_file_put(diff->updates, &row);
 	}
 	else if (match == MERGE_REPLACED)
 		merge_diff_insert(diff, diff->inserts, hash, new);
 	MemoryContextSwitchTo(caller);
 	return match != MERGE_NO_PAIR;
+}
+
+/*
+ * Fetch an old row.
+ *
+ * It was visible when the old rows were read, and the lock keeps all others
+ * from writing: so it is where it was.  Its page may be pruned until it is
+ * pinned, which moves rows within it.  The slot keeps it pinned, so that the
+ * next row of the same page is there at once.
+ */
+static void
+merge_diff_fetch(MergeDiff *diff, ItemPointer tid)
+{
+	BufferHeapTupleTableSlot *slot = (BufferHeapTupleTableSlot *) diff->old_slot;
+	BlockNumber block = ItemPointerGetBlockNumber(tid);
+	OffsetNumber offset = ItemPointerGetOffsetNumber(tid);
+	Buffer		buffer = slot->buffer;
+	bool		pinned = BufferIsValid(buffer) &&
+		BufferGetBlockNumber(buffer) == block;
+	HeapTuple	tuple = &slot->base.tupdata;
+	Page		page;
+	ItemId		item;
+
+	if (!pinned)
+	{
+		buffer = ReadBuffer(diff->relation, block);
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	}
+	page = BufferGetPage(buffer);
+	item = PageGetItemId(page, offset);
+	if (offset > PageGetMaxOffsetNumber(page) || !ItemIdIsNormal(item))
+		elog(ERROR, "row (%u,%u) of relation \"%s\" has disappeared",
+			 block, offset, RelationGetRelationName(diff->relation));
+	tuple->t_data = (HeapTupleHeader) PageGetItem(page, item);
+	tuple->t_len = ItemIdGetLength(item);
+	tuple->t_self = *tid;
+	tuple->t_tableOid = RelationGetRelid(diff->relation);
+	if (pinned)
+		ExecStoreBufferHeapTuple(tuple, &slot->base.base, buffer);
+	else
+		ExecStorePinnedBufferHeapTuple(tuple, &slot->base.base, buffer);
+}
+
+/*
+ * A copy of the new row, with those values of the old one that are stored out
+ * of line and have not changed: these need not be written again.
+ */
+static MinimalTuple
+merge_diff_form_update(MergeDiff *diff, TupleTableSlot *old,
+					   TupleTableSlot *new)
+{
+	TupleTableSlot *kept = diff->kept_slot;
+	TupleDesc	desc = diff->shape->desc;
+	bool		keeps = false;
+
+	ExecClearTuple(kept);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		kept->tts_values[i] = new->tts_values[i];
+		kept->tts_isnull[i] = new->tts_isnull[i];
+		if (attribute->attlen == -1 && !old->tts_isnull[i] &&
+			!new->tts_isnull[i] &&
+			VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(old->tts_values[i])) &&
+			datum_image_eq(old->tts_values[i], new->tts_values[i], false, -1))
+		{
+			kept->tts_values[i] = old->tts_values[i];
+			keeps = true;
+		}
+	}
+	ExecStoreVirtualTuple(kept);
+	return ExecCopySlotMinimalTuple(keeps ? kept : new);
 }
 
 /*
@@ -451,6 +534,7 @@ merge_diff_finish(MergeDiff *diff)
 	ExecDropSingleTupleTableSlot(diff->old_slot);
 	ExecDropSingleTupleTableSlot(diff->old_copy_slot);
 	ExecDropSingleTupleTableSlot(diff->new_slot);
+	ExecDropSingleTupleTableSlot(diff->kept_slot);
 	merge_file_rewind(diff->deletes);
 	merge_file_rewind(diff->updates);
 	merge_file_rewind(diff->inserts);

@@ -14,16 +14,21 @@
  */
 #include "postgres.h"
 
-#include "access/heapam.h"
+#include "access/heaptoast.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "utils/datum.h"
+#include "storage/bufmgr.h"
+#include "storage/bufpage.h"
 #include "utils/rel.h"
 
 #include "src/common/compat.h"
 #include "src/refresh/merge_write.h"
+
+/* So much is inserted at a time */
+#define MERGE_MOST_SLOTS	500
+#define MERGE_MOST_BYTES	((Size) 64 * 1024)
 
 /* What rows are written with */
 typedef struct MergeWriter
@@ -32,16 +37,18 @@ typedef struct MergeWriter
 	Snapshot	snapshot;
 	EState	   *estate;
 	ResultRelInfo *indexes;
+	TupleDesc	desc;			/* a copy: to count references takes time */
+	Buffer		buffer;			/* of the row that was last updated */
 	TupleTableSlot *slot;
-	TupleTableSlot *old_slot;	/* rows as they were, and with the new values */
-	TupleTableSlot *new_slot;
+	TupleTableSlot *slots[MERGE_MOST_SLOTS];	/* to be inserted */
 } MergeWriter;
 
 static int64 merge_write_deletes(MergeWriter *writer, MergeFile *rows);
-static int64 merge_write_updates(MergeWriter *writer, MergeFile *rows);
-static TupleTableSlot *merge_keep_values(MergeWriter *writer,
-										 ItemPointer tid);
+static int64 merge_write_updates(MergeWriter *writer, MergeFile *rows,
+								 MergeFile *moved);
+static bool merge_stays(MergeWriter *writer, const MergeRow *row);
 static int64 merge_write_inserts(MergeWriter *writer, MergeFile *rows);
+static void merge_insert_slots(MergeWriter *writer, int nslots);
 
 /*
  * Write what is to be deleted, updated and inserted, and return how much that
@@ -55,6 +62,7 @@ MergeCounts
 merge_write(Relation relation, MergeDiff *diff, Snapshot snapshot)
 {
 	MergeWriter writer = {0};
+	MergeFile  *moved;
 	MergeCounts counts;
 
 	writer.relation = relation;
@@ -65,17 +73,19 @@ merge_write(Relation relation, MergeDiff *diff, Snapshot snapshot)
 	ExecOpenIndices(writer.indexes, false);
 	writer.slot = MakeSingleTupleTableSlot(RelationGetDescr(relation),
 										   &TTSOpsMinimalTuple);
-	writer.old_slot = table_slot_create(relation, NULL);
-	writer.new_slot = MakeSingleTupleTableSlot(RelationGetDescr(relation),
-											   &TTSOpsVirtual);
+	writer.desc = CreateTupleDescCopy(RelationGetDescr(relation));
+	moved = merge_file_create((Size) maintenance_work_mem * 1024 / 2);
 
 	counts.deleted = merge_write_deletes(&writer, merge_diff_deletes(diff));
-	counts.updated = merge_write_updates(&writer, merge_diff_updates(diff));
+	counts.updated = merge_write_updates(&writer, merge_diff_updates(diff),
+										 moved);
+	merge_file_rewind(moved);
+	(void) merge_write_inserts(&writer, moved);
 	counts.inserted = merge_write_inserts(&writer, merge_diff_inserts(diff));
 
 	ExecDropSingleTupleTableSlot(writer.slot);
-	ExecDropSingleTupleTableSlot(writer.old_slot);
-	ExecDropSingleTupleTableSlot(writer.new_slot);
+	for (int i = 0; i < MERGE_MOST_SLOTS && writer.slots[i] != NULL; i++)
+		ExecDropSingleTupleTableSlot(writer.slots[i]);
 	ExecCloseIndices(writer.indexes);
 	FreeExecutorState(writer.estate);
 	return counts;
@@ -98,88 +108,119 @@ merge_write_deletes(MergeWriter *writer, MergeFile *rows)
 	return count;
 }
 
+/*
+ * Update rows.  Those whose page has no room for them are deleted, to be
+ * written elsewhere, and appended to *moved.
+ *
+ * That takes less than an update that leaves the page, and all pages keep their
+ * room for the updates that can stay on them, which as a rule need no index
+ * entries.
+ */
 static int64
-merge_write_updates(MergeWriter *writer, MergeFile *rows)
+merge_write_updates(MergeWriter *writer, MergeFile *rows, MergeFile *moved)
 {
-	MemoryContext caller;
 	int64		count = 0;
 	MergeRow	row;
 
 	while (merge_file_get(rows, &row))
 	{
 		CHECK_FOR_INTERRUPTS();
-		caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(writer->estate));
-		ExecStoreMinimalTuple(row.tuple, writer->slot, false);
-		compat_update(writer->relation, &row.tid,
-					  merge_keep_values(writer, &row.tid),
-					  writer->snapshot, writer->indexes, writer->estate);
-		MemoryContextSwitchTo(caller);
-		ExecClearTuple(writer->new_slot);
-		ResetPerTupleExprContext(writer->estate);
+		if (merge_stays(writer, &row))
+		{
+			MemoryContext caller =
+				MemoryContextSwitchTo(GetPerTupleMemoryContext(writer->estate));
+
+			ExecStoreMinimalTuple(row.tuple, writer->slot, false);
+			compat_update(writer->relation, &row.tid, writer->slot,
+						  writer->snapshot, writer->indexes, writer->estate);
+			MemoryContextSwitchTo(caller);
+			ResetPerTupleExprContext(writer->estate);
+		}
+		else
+		{
+			simple_table_tuple_delete(writer->relation, &row.tid,
+									  writer->snapshot);
+			merge_file_put(moved, &row);
+		}
 		count++;
 	}
+	if (BufferIsValid(writer->buffer))
+		ReleaseBuffer(writer->buffer);
 	merge_file_close(rows);
 	return count;
 }
 
 /*
- * The new row, with those values of the old one that are stored out of line and
- * have not changed: these need not be written again.
+ * Is a row to be updated, rather than deleted and inserted?  Also where it has
+ * values that are stored out of line, since only an update keeps them.
  */
-static TupleTableSlot *
-merge_keep_values(MergeWriter *writer, ItemPointer tid)
+static bool
+merge_stays(MergeWriter *writer, const MergeRow *row)
 {
-	TupleTableSlot *old = writer->old_slot;
-	TupleTableSlot *new = writer->new_slot;
-	TupleDesc	desc = new->tts_tupleDescriptor;
-	bool		kept = false;
+	Size		size = row->tuple->t_len + MINIMAL_TUPLE_OFFSET;
+	Size		room;
 
-	if (!OidIsValid(writer->relation->rd_rel->reltoastrelid) ||
-		!table_tuple_fetch_row_version(writer->relation, tid,
-									   writer->snapshot, old))
-		return writer->slot;
-	slot_getallattrs(old);
-	slot_getallattrs(writer->slot);
-	ExecClearTuple(new);
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(desc, i);
-
-		new->tts_values[i] = writer->slot->tts_values[i];
-		new->tts_isnull[i] = writer->slot->tts_isnull[i];
-		if (attribute->attlen == -1 && !old->tts_isnull[i] &&
-			!new->tts_isnull[i] &&
-			VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(old->tts_values[i])) &&
-			datum_image_eq(old->tts_values[i], new->tts_values[i], false, -1))
-		{
-			new->tts_values[i] = old->tts_values[i];
-			kept = true;
-		}
-	}
-	ExecStoreVirtualTuple(new);
-	return kept ? new : writer->slot;
+	if ((row->tuple->t_infomask & HEAP_HASEXTERNAL) != 0 ||
+		size > TOAST_TUPLE_THRESHOLD)
+		return true;
+	writer->buffer = ReleaseAndReadBuffer(writer->buffer, writer->relation,
+										  ItemPointerGetBlockNumber(&row->tid));
+	LockBuffer(writer->buffer, BUFFER_LOCK_SHARE);
+	room = PageGetHeapFreeSpace(BufferGetPage(writer->buffer));
+	LockBuffer(writer->buffer, BUFFER_LOCK_UNLOCK);
+	return MAXALIGN(size) <= room;
 }
 
+/*
+ * Insert rows, some pages of them at a time.
+ */
 static int64
 merge_write_inserts(MergeWriter *writer, MergeFile *rows)
 {
-	BulkInsertState bulk = GetBulkInsertState();
-	CommandId	command = GetCurrentCommandId(true);
 	int64		count = 0;
 	MergeRow	row;
+	int			nslots = 0;
+	Size		size = 0;
 
 	while (merge_file_get(rows, &row))
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (writer->slots[nslots] == NULL)
+			writer->slots[nslots] =
+				MakeSingleTupleTableSlot(writer->desc, &TTSOpsHeapTuple);
 		ExecStoreMinimalTuple(row.tuple, writer->slot, false);
-		table_tuple_insert(writer->relation, writer->slot, command, 0, bulk);
-		if (writer->indexes->ri_NumIndices > 0)
-			compat_insert_index_entries(writer->indexes, writer->slot,
-										writer->estate);
-		ResetPerTupleExprContext(writer->estate);
+		ExecCopySlot(writer->slots[nslots++], writer->slot);
+		size += row.tuple->t_len;
+		if (nslots == MERGE_MOST_SLOTS || size > MERGE_MOST_BYTES)
+		{
+			merge_insert_slots(writer, nslots);
+			nslots = 0;
+			size = 0;
+		}
 		count++;
 	}
-	FreeBulkInsertState(bulk);
+	merge_insert_slots(writer, nslots);
 	merge_file_close(rows);
 	return count;
+}
+
+static void
+merge_insert_slots(MergeWriter *writer, int nslots)
+{
+	MemoryContext caller =
+		MemoryContextSwitchTo(GetPerTupleMemoryContext(writer->estate));
+
+	if (nslots > 0)
+		table_multi_insert(writer->relation, writer->slots, nslots,
+						   GetCurrentCommandId(true), 0, NULL);
+	MemoryContextSwitchTo(caller);
+	for (int i = 0; i < nslots; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (writer->indexes->ri_NumIndices > 0)
+			compat_insert_index_entries(writer->indexes, writer->slots[i],
+										writer->estate);
+		ResetPerTupleExprContext(writer->estate);
+		ExecClearTuple(writer->slots[i]);
+	}
 }
