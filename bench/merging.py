@@ -189,10 +189,10 @@ async def tell_growth(connection, rows):
                 "SELECT count(*) FROM pg_stat_statements"
                 f" WHERE query LIKE '%by_{way}%' OR query LIKE '%newdata%'")
             hot = await connection.fetchrow(
-                "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables"
-                f" WHERE relname = 'by_{way}'")
-            share = (hot["n_tup_hot_upd"] / hot["n_tup_upd"]
-                     if hot["n_tup_upd"] else 0)
+                "SELECT n_tup_upd + n_tup_del AS changed, n_tup_hot_upd"
+                f" FROM pg_stat_user_tables WHERE relname = 'by_{way}'")
+            # A merge deletes and inserts a row that cannot stay on its page.
+            share = hot["n_tup_hot_upd"] / max(1, hot["changed"])
             table.append((f"{way}, fillfactor {fillfactor}",
                           f"{size / 2 ** 20:.0f}",
                           f"{float(wal[way]) / 2 ** 20:.0f}",

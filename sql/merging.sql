@@ -207,6 +207,43 @@ REFRESH MATERIALIZED VIEW CONCURRENTLY r.any;
 TABLE r.any;
 RESET ROLE;
 
+-- Rows that can stay on their page do: those that cannot do not take their room.
+CREATE TABLE r.rows AS SELECT g AS id, 0 AS n, repeat('x', 40) AS s
+FROM generate_series(1, 2000) AS g;
+CREATE MATERIALIZED VIEW r.of_rows WITH (fillfactor = 90) AS TABLE r.rows;
+CREATE UNIQUE INDEX ON r.of_rows (id);
+ALTER MATERIALIZED VIEW r.of_rows SET (fillfactor = 100);
+VACUUM r.of_rows;
+UPDATE r.rows SET n = 1;
+SELECT pg_relation_size('r.of_rows') / current_setting('block_size')::int AS pages \gset
+BEGIN;
+REFRESH MATERIALIZED VIEW CONCURRENTLY r.of_rows;
+SELECT pg_stat_get_xact_tuples_hot_updated('r.of_rows'::regclass) >= 8 * (:pages - 1);
+COMMIT;
+SELECT count(*), sum(n) FROM r.of_rows;
+
+-- Large values that have not changed are not written again, wherever their row
+-- goes.
+CREATE TABLE r.large AS SELECT g AS id, 0 AS n,
+	(SELECT string_agg(md5(g::text || i), '') FROM generate_series(1, 300) AS i) AS s
+FROM generate_series(1, 200) AS g;
+CREATE MATERIALIZED VIEW r.of_large AS TABLE r.large;
+CREATE UNIQUE INDEX ON r.of_large (id);
+SELECT format('SELECT count(*), count(DISTINCT chunk_id) AS values,
+	md5(string_agg(chunk_id::text, '','' ORDER BY chunk_id, chunk_seq)) AS chunks
+	FROM %s', reltoastrelid::regclass) AS large FROM pg_class
+WHERE oid = 'r.of_large'::regclass \gset
+:large \gset before_
+UPDATE r.large SET n = 1;
+REFRESH MATERIALIZED VIEW CONCURRENTLY r.of_large;
+:large \gset after_
+SELECT :'after_values', :'before_chunks' = :'after_chunks';
+UPDATE r.large SET s = upper(s) WHERE id = 7;
+REFRESH MATERIALIZED VIEW CONCURRENTLY r.of_large;
+:large \gset after_
+SELECT :'after_values', :'before_chunks' = :'after_chunks';
+SELECT count(*) FROM r.of_large JOIN r.large USING (id, n, s);
+
 DROP EXTENSION bigbrotr_refresher;
 SET client_min_messages = warning;
 DROP SCHEMA r, trap CASCADE;

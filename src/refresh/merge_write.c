@@ -4,7 +4,8 @@
  *	  The difference, written to a materialized view.
  *
  * All deletes come first, then updates in place, then inserts: so a row can
- * take the value of a unique column that another row gives up.  Index entries
+ * take the value of a unique column that another row gives up.  An updated row
+ * for which its page has no room is deleted and inserted, too.  Index entries
  * are made as the executor makes them, outside of a plan (the server's
  * execReplication.c does the same).
  *
