@@ -377,11 +377,15 @@ merge_diff_compare_gathered(MergeDiff *diff)
 static int
 merge_compare_candidates(const void *a, const void *b)
 {
-	const MergeCandidate *left = a;
-	const MergeCandidate *right = b;
+	const ItemPointerData *left = &((const MergeCandidate *) a)->tid;
+	const ItemPointerData *right = &((const MergeCandidate *) b)->tid;
+	BlockNumber left_block = ItemPointerGetBlockNumber(left);
+	BlockNumber right_block = ItemPointerGetBlockNumber(right);
 
-	return ItemPointerCompare(unconstify(ItemPointerData *, &left->tid),
-							  unconstify(ItemPointerData *, &right->tid));
+	if (left_block != right_block)
+		return left_block < right_block ? -1 : 1;
+	return (int) ItemPointerGetOffsetNumber(left) -
+		(int) ItemPointerGetOffsetNumber(right);
 }
 
 /*
