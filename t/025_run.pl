@@ -93,7 +93,7 @@ sub run_sql
 my $counts = 'SELECT views, refreshed, failed, skipped
 	FROM bigbrotr_refresher.run(true)';
 my $not_running =
-  qr/ERROR:  55000: the worker of database "postgres" is not running\nDETAIL:  It has ended\.\nHINT:  The server log says why/;
+  qr/ERROR:  55000: the worker of database "postgres" is not running\nDETAIL:  It has ended, or could not start\.\nHINT:  The server log says why/;
 my $disabled =
   qr/ERROR:  55000: the worker of database "postgres" is disabled\n.*HINT:  Set "bigbrotr_refresher.enabled" to "on"/;
 

@@ -34,6 +34,14 @@
  */
 #define REQUEST_PATIENCE	(10 * USECS_PER_SEC)
 
+/* What was asked for, and when */
+typedef struct Request
+{
+	uint64		number;
+	uint64		ends;			/* of workers until then */
+	bool		disabled;		/* the worker was */
+} Request;
+
 /* Where a request stands */
 typedef struct RequestView
 {
@@ -48,12 +56,13 @@ typedef struct RequestView
 } RequestView;
 
 static Slot *request_find(void);
-static uint64 request_make(Slot *slot, uint64 *ends);
-static void request_wait(Slot *slot, uint64 request, uint64 ends,
-						 StatusCounts *counts, int64 *duration);
-static void request_look(const Slot *slot, uint64 request, uint64 ends,
+static void request_make(Slot *slot, Request *request);
+static void request_wait(Slot *slot, Request *request, StatusCounts *counts,
+						 int64 *duration);
+static void request_look(const Slot *slot, const Request *request,
 						 RequestView *view);
-static void request_give_up(const RequestView *view, bool impatient);
+static void request_give_up(const RequestView *view, bool impatient,
+							bool disabled);
 static void request_refuse_deadlock(void);
 static void request_raise_disabled(void);
 static void request_raise_not_running(const char *detail, const char *hint);
@@ -69,8 +78,7 @@ void
 request_run(bool wait, StatusCounts *counts, int64 *duration)
 {
 	Slot	   *slot;
-	uint64		request;
-	uint64		ends;
+	Request		request;
 
 	if (wait && slots_mine != NULL)
 		ereport(ERROR,
@@ -85,9 +93,9 @@ request_run(bool wait, StatusCounts *counts, int64 *duration)
 	slot = request_find();
 	if (!refresher_enabled)
 		request_raise_disabled();
-	request = request_make(slot, &ends);
+	request_make(slot, &request);
 	if (wait)
-		request_wait(slot, request, ends, counts, duration);
+		request_wait(slot, &request, counts, duration);
 }
 
 /*
@@ -128,52 +136,49 @@ request_find(void)
 }
 
 /*
- * Make a request, and wake whoever is to serve it.  Returns its number.
+ * Make a request, and wake whoever is to serve it.
  */
-static uint64
-request_make(Slot *slot, uint64 *ends)
+static void
+request_make(Slot *slot, Request *request)
 {
-	uint64		request;
-
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
-	request = ++slot->requested;
-	*ends = slot->ends;
+	request->number = ++slot->requested;
+	request->ends = slot->ends;
+	request->disabled = slot->data.state == STATUS_DISABLED;
 	if (slot->latch != NULL)
 		SetLatch(slot->latch);
 	else if (slots_shared->launcher_latch != NULL)
 		SetLatch(slots_shared->launcher_latch);
 	LWLockRelease(slots_shared->lock);
-	return request;
 }
 
 static void
-request_wait(Slot *slot, uint64 request, uint64 ends, StatusCounts *counts,
+request_wait(Slot *slot, Request *request, StatusCounts *counts,
 			 int64 *duration)
 {
+	bool		disabled = request->disabled;
 	RequestView view;
-	instr_time	begin;
-	instr_time	last_orphaned;
+	instr_time	good;			/* when there was no trouble, last */
 
-	INSTR_TIME_SET_CURRENT(begin);
-	last_orphaned = begin;
+	INSTR_TIME_SET_CURRENT(good);
 	for (;;)
 	{
 		int64		patience = REQUEST_PATIENCE;
 		bool		troubled;
 
-		request_look(slot, request, ends, &view);
+		request_look(slot, request, &view);
 		if (view.served)
 			break;
-		troubled = view.orphaned || view.no_place || view.refused;
+		troubled = view.orphaned || view.no_place || disabled;
 		if (!troubled)
-			INSTR_TIME_SET_CURRENT(last_orphaned);
+			INSTR_TIME_SET_CURRENT(good);
 		if (view.orphaned)
 			patience += refresher_restart_interval * USECS_PER_SEC;
-		request_give_up(&view, elapsed_since(last_orphaned) > patience);
+		request_give_up(&view, elapsed_since(good) > patience, disabled);
 
 		/* The worker may not have heard yet that it is enabled. */
 		if (view.refused)
-			request = request_make(slot, &ends);
+			request_make(slot, request);
 		if (ConditionVariableTimedSleep(&slots_shared->served,
 										troubled ? 1000 : DeadlockTimeout,
 										compat_wait_event()))
@@ -185,14 +190,14 @@ request_wait(Slot *slot, uint64 request, uint64 ends, StatusCounts *counts,
 }
 
 static void
-request_look(const Slot *slot, uint64 request, uint64 ends, RequestView *view)
+request_look(const Slot *slot, const Request *request, RequestView *view)
 {
 	LWLockAcquire(slots_shared->lock, LW_SHARED);
 	view->gone = slot->database != MyDatabaseId || !slot->used ||
 		!slot->data.listed;
-	view->served = !view->gone && slot->served >= request;
-	view->refused = slot->refused >= request;
-	view->failed = slot->ends != ends;
+	view->served = !view->gone && slot->served >= request->number;
+	view->refused = slot->refused >= request->number;
+	view->failed = slot->ends != request->ends;
 	view->orphaned = slot->data.pid == 0 && slots_shared->launcher_pid == 0;
 	view->no_place = slot->data.pid == 0 && slots_shared->places_missing;
 	view->counts = slot->served_counts;
@@ -201,16 +206,17 @@ request_look(const Slot *slot, uint64 request, uint64 ends, RequestView *view)
 }
 
 /*
- * Raise an ERROR if the request will not be served; some may be before that is
- * sure.
+ * Raise an ERROR if the request will not be served; where that is not sure,
+ * only if we have waited long enough.  "disabled": the worker was when it was
+ * asked, and may not have heard yet that it is not any more.
  */
 static void
-request_give_up(const RequestView *view, bool impatient)
+request_give_up(const RequestView *view, bool impatient, bool disabled)
 {
 	if (view->gone)
 		request_raise_not_running("The database is not to be served any more.",
 								  "See \"" REFRESHER_NAME ".databases\".");
-	if (view->refused && (impatient || !refresher_enabled))
+	if (view->refused && (impatient || !disabled))
 		request_raise_disabled();
 	if (view->failed)
 		request_raise_not_running("It has ended, or could not start.",
