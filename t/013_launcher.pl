@@ -37,23 +37,13 @@ sub launcher_pid
 		WHERE backend_type = 'bigbrotr_refresher launcher'");
 }
 
-sub wait_for_rest
-{
-	my ($database) = @_;
-
-	$node->poll_query_until('postgres',
-		"SELECT count(*) = 1 FROM bigbrotr_refresher.status
-		 WHERE database = '$database' AND state = 'resting' AND pid IS NULL
-			AND next_due > now()")
-	  or die "$database does not rest";
-	return;
-}
-
 query($make);
 configure_and_rest($node);
 query('SELECT FROM bigbrotr_refresher.run(true)');
-wait_for_rest('postgres');
-is(worker_pid($node, 'postgres'), '', 'at rest there is no worker');
+wait_for_rest($node, 'postgres');
+wait_until('the worker leaves',
+	sub { return worker_pid($node, 'postgres') eq '' });
+pass('at rest there is no worker');
 is(query('SELECT count(*) FROM work'), 1, 'what was due was done');
 is( query("SELECT backend_type, datname IS NULL, xact_start IS NULL
 		FROM pg_stat_activity WHERE backend_type ~ '^bigbrotr_refresher'"),
@@ -66,7 +56,7 @@ is(query('SELECT refreshed FROM bigbrotr_refresher.run(true)'), 1,
 query('SELECT bigbrotr_refresher.run()');
 $node->poll_query_until('postgres', 'SELECT count(*) = 3 FROM work')
   or die 'run() does nothing';
-wait_for_rest('postgres');
+wait_for_rest($node, 'postgres');
 pass('and so does run()');
 configure_and_rest($node, interval => '1s');
 $node->poll_query_until('postgres', 'SELECT count(*) > 5 FROM work')
@@ -75,14 +65,15 @@ pass('a reload is heard of at rest');
 isnt(worker_pid($node, 'postgres'), '',
 	'where something is due within a minute, the worker stays');
 configure_and_rest($node, interval => '1d');
-wait_for_rest('postgres');
+wait_until('the worker leaves',
+	sub { return worker_pid($node, 'postgres') eq '' });
 pass('and leaves when nothing is');
 
 # A database at rest is in nobody's way.
 query('CREATE DATABASE shop');
 $node->safe_psql('shop', $make);
 configure_and_rest($node, databases => 'postgres, shop');
-wait_for_rest('shop');
+wait_for_rest($node, 'shop');
 is($node->safe_psql('shop', 'SELECT count(*) FROM work'), 1,
 	'a database that is listed by a reload is served');
 query('CREATE DATABASE copy TEMPLATE shop');
@@ -94,7 +85,7 @@ $node->poll_query_until('postgres',
   or die 'the old name is still served';
 pass('it can be copied and renamed; its old name is not served any more');
 query('ALTER DATABASE store RENAME TO shop');
-wait_for_rest('shop');
+wait_for_rest($node, 'shop');
 is(query("SELECT count(*) FROM bigbrotr_refresher.status"), 2,
 	'and then is again');
 query('DROP DATABASE shop');
@@ -133,7 +124,7 @@ is(worker_pid($node, 'postgres'), $worker,
 $holder->quit;
 like($waiter->query('\echo done'), qr/served 2/,
 	'who waited for it has the result');
-wait_for_rest('postgres');
+wait_for_rest($node, 'postgres');
 like(
 	last_cycle(log_since($node, $offset)),
 	qr/cycle_completed refreshed=2/,
@@ -155,7 +146,7 @@ pass('who waits for a worker that was ended is told');
 wait_for_waiter($node, 'postgres', 1);
 isnt(worker_pid($node, 'postgres'), $worker, 'another one begins again');
 $holder->quit;
-wait_for_rest('postgres');
+wait_for_rest($node, 'postgres');
 
 # A database that is taken from the list in mid-cycle
 my $before = query('SELECT count(*) FROM work');
@@ -183,7 +174,7 @@ is(query('SELECT refreshed FROM bigbrotr_refresher.run(true)'), 2,
 	'listed again, it is served at once');
 
 # The extension goes in mid-cycle, and comes back.
-wait_for_rest('postgres');
+wait_for_rest($node, 'postgres');
 $holder = hold($node, 'postgres', 1);
 query('SELECT bigbrotr_refresher.run()');
 wait_for_waiter($node, 'postgres', 1);
@@ -193,7 +184,7 @@ $holder->quit;
 wait_for_line($node, 'cycle_completed refreshed=2', $offset);
 pass('the cycle goes on without the extension');
 query('CREATE EXTENSION bigbrotr_refresher');
-wait_for_rest('postgres');
+wait_for_rest($node, 'postgres');
 pass('and with a new one the worker can leave');
 
 # The worker that serves a new database without a history hears of the extension,
@@ -213,7 +204,7 @@ pass('a worker hears of the extension, whenever it comes');
 configure_and_rest($node, databases => 'postgres');
 
 # A standby rests; promoted, it goes on by the history.
-wait_for_rest('postgres');
+wait_for_rest($node, 'postgres');
 $node->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
@@ -223,7 +214,7 @@ $node->stop('immediate');
 $offset = log_size($standby);
 $standby->promote;
 $node = $standby;
-wait_for_rest('postgres');
+wait_for_rest($node, 'postgres');
 unlike(log_since($node, $offset), qr/cycle_started/,
 	'promoted, it refreshes nothing that was fresh');
 

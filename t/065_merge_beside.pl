@@ -65,7 +65,7 @@ sub start_node
 		CREATE UNIQUE INDEX ON seen (id)});
 	query("CREATE EXTENSION $_")
 	  foreach grep { $installed{$_} } qw(pg_stat_statements pg_stat_kcache);
-	wait_for_pid($node, 'postgres');
+	wait_for_rest($node, 'postgres');
 	return;
 }
 
