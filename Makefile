@@ -17,7 +17,6 @@ OBJS = \
 	src/cycle/work.o \
 	src/record/claim.o \
 	src/record/deadlock.o \
-	src/record/guarded.o \
 	src/record/history.o \
 	src/record/request.o \
 	src/record/slots.o \
@@ -26,6 +25,7 @@ OBJS = \
 	src/record/watch.o \
 	src/refresh/change.o \
 	src/refresh/condition.o \
+	src/refresh/checkpoint.o \
 	src/refresh/hook.o \
 	src/refresh/merge.o \
 	src/refresh/merge_command.o \
@@ -38,12 +38,15 @@ OBJS = \
 	src/refresh/query.o \
 	src/refresh/refresh.o \
 	src/refresh/state.o \
+	src/refresh/window.o \
+	src/refresh/window_look.o \
 	src/plan/depend.o \
 	src/plan/plan.o \
 	src/plan/target.o \
 	src/plan/view_list.o \
 	src/plan/view_settings.o \
 	src/common/attempt.o \
+	src/common/guarded.o \
 	src/common/log.o \
 	src/common/process.o \
 	src/common/settings.o

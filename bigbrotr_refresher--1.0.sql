@@ -36,6 +36,9 @@ CREATE TABLE history (
     rows_updated bigint,
     rows_deleted bigint,
     condition text,
+    window_after text,
+    window_until text,
+    rows_changed bigint,
     PRIMARY KEY (view, id)
 );
 CREATE INDEX ON history (started_at);
@@ -55,7 +58,7 @@ COMMENT ON COLUMN history.started_at IS 'when the attempt started';
 COMMENT ON COLUMN history.duration IS 'how long the attempt took';
 COMMENT ON COLUMN history.outcome IS 'refreshed, failed or skipped';
 COMMENT ON COLUMN history.method IS
-'function, procedure, merge, refresh or refresh concurrently; null: none was found';
+'function, procedure, merge, refresh, refresh concurrently or window; null: none was found';
 COMMENT ON COLUMN history.sqlstate IS 'code of the error if it failed';
 COMMENT ON COLUMN history.error IS 'message of the error if it failed';
 COMMENT ON COLUMN history.failures IS 'failures of the view in a row, with this one';
@@ -72,6 +75,12 @@ COMMENT ON COLUMN history.rows_updated IS 'rows that were updated; null: not mer
 COMMENT ON COLUMN history.rows_deleted IS 'rows that were deleted; null: not merged';
 COMMENT ON COLUMN history.condition IS
 'only the rows for which this holds were refreshed; null: all';
+COMMENT ON COLUMN history.window_after IS
+'where the window started: with this by transaction, after this by time; null: no window';
+COMMENT ON COLUMN history.window_until IS
+'where the window ended: before this by transaction, with this by time; null: no window';
+COMMENT ON COLUMN history.rows_changed IS
+'rows that the function of the window says it has changed; null: it did not say';
 
 /*
  * A row for each view: what is known of it after its last attempt, and written
@@ -116,9 +125,39 @@ COMMENT ON COLUMN view_state.outcome IS 'of the last attempt: refreshed, failed 
 COMMENT ON COLUMN view_state.sqlstate IS 'code of the error if the last attempt failed';
 COMMENT ON COLUMN view_state.error IS 'message of the error if the last attempt failed';
 
+/*
+ * A row for each table that is filled by windows: where the last one ended.  It
+ * is written in the transaction of the window, and is never pruned.
+ */
+CREATE TABLE windows (
+    target text PRIMARY KEY,
+    kind text NOT NULL,
+    until text NOT NULL,
+    written_by xid8 NOT NULL,
+    folded_at timestamptz NOT NULL,
+    looked_at timestamptz,
+    prepared xid[],
+    prepared_since timestamptz[]
+) WITH (fillfactor = 50);
+COMMENT ON TABLE windows IS
+'where the last window of each table ended that is filled by windows; to be set by set_window()';
+COMMENT ON COLUMN windows.target IS 'the table with its schema, quoted as in SQL';
+COMMENT ON COLUMN windows.kind IS
+'xid8: windows are by transaction; bigint: by seconds since 1970; timestamptz: by time';
+COMMENT ON COLUMN windows.until IS
+'what was folded: all before this by transaction, all up to this by time';
+COMMENT ON COLUMN windows.written_by IS
+'the transaction that has written the row: its xmin, unless it was restored from a dump';
+COMMENT ON COLUMN windows.folded_at IS 'when the row was written';
+COMMENT ON COLUMN windows.looked_at IS
+'no transaction that was not seen then had begun earlier; null: by transaction, or set by hand';
+COMMENT ON COLUMN windows.prepared IS 'the prepared transactions that were seen then';
+COMMENT ON COLUMN windows.prepared_since IS 'the earliest that each of them can have begun';
+
 SELECT pg_catalog.pg_extension_config_dump('history', '');
 SELECT pg_catalog.pg_extension_config_dump('history_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('view_state', '');
+SELECT pg_catalog.pg_extension_config_dump('windows', '');
 
 /*
  * Each server writes its own rows.  Those of another one, which a publication
@@ -142,6 +181,11 @@ BEFORE INSERT OR UPDATE OR DELETE ON view_state
 FOR EACH ROW EXECUTE FUNCTION drop_replicated();
 ALTER TABLE view_state ENABLE ALWAYS TRIGGER drop_replicated;
 
+CREATE TRIGGER drop_replicated
+BEFORE INSERT OR UPDATE OR DELETE ON windows
+FOR EACH ROW EXECUTE FUNCTION drop_replicated();
+ALTER TABLE windows ENABLE ALWAYS TRIGGER drop_replicated;
+
 CREATE FUNCTION plan(
     OUT "position" integer,
     OUT stage integer,
@@ -155,7 +199,12 @@ CREATE FUNCTION plan(
     OUT not_skippable_because text,
     OUT advice text,
     OUT start_time time,
-    OUT settings text)
+    OUT settings text,
+    OUT window_after text,
+    OUT window_until text,
+    OUT window_backlog bigint,
+    OUT held_back_by integer,
+    OUT held_back_since timestamptz)
 RETURNS SETOF record
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 ROWS 20 -- so few that the view "views" is not compiled by jit, which takes a second
@@ -226,6 +275,13 @@ AS 'MODULE_PATHNAME', 'bigbrotr_refresher_refresh_part';
 COMMENT ON FUNCTION refresh(text, text) IS
 'refresh the rows of one materialized view for which a condition on columns of a unique index holds, in this transaction; for its owner alone';
 
+CREATE FUNCTION set_window(target text, until text)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'bigbrotr_refresher_set_window';
+COMMENT ON FUNCTION set_window(text, text) IS
+'say where the last window of a table ended, as its owner: what is in there up to that is not folded again';
+
 /*
  * A view is degraded if anything that it reads, directly or through others,
  * failed when it was last tried.
@@ -234,7 +290,9 @@ CREATE VIEW views AS
 WITH RECURSIVE last AS MATERIALIZED (
     SELECT p."position", p.view, p.depends_on, p.due, p.refresh_interval,
         p.start_time, s.last_attempt, s.last_success, s.duration, s.outcome, s.sqlstate,
-        s.error, coalesce(s.failures, 0) AS failures, s.data_as_of
+        s.error, coalesce(s.failures, 0) AS failures, s.data_as_of,
+        p.window_after, p.window_until, p.window_backlog,
+        p.held_back_by, p.held_back_since
     FROM plan() AS p LEFT JOIN view_state AS s ON s.view = p.view
 ), reads AS MATERIALIZED (
     SELECT l.view, d.read
@@ -257,7 +315,12 @@ SELECT l.view,
     l.data_as_of,
     EXISTS (SELECT FROM degraded AS d WHERE d.view = l.view) AS is_degraded,
     l.refresh_interval,
-    l.start_time
+    l.start_time,
+    l.window_after,
+    l.window_until,
+    l.window_backlog,
+    l.held_back_by,
+    l.held_back_since
 FROM last AS l
 ORDER BY l."position";
 COMMENT ON VIEW views IS
@@ -305,9 +368,9 @@ COMMENT ON FUNCTION timeline(timestamptz) IS
 
 -- Monitoring may look; to run something, one must be granted it.
 GRANT USAGE ON SCHEMA bigbrotr_refresher TO pg_monitor;
-GRANT SELECT ON history, view_state, status, views TO pg_monitor;
+GRANT SELECT ON history, view_state, windows, status, views TO pg_monitor;
 REVOKE ALL ON FUNCTION plan(), status(), run(boolean), refresh(text),
-    refresh(text, text), timeline(timestamptz), drop_replicated()
+    refresh(text, text), set_window(text, text), timeline(timestamptz), drop_replicated()
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plan(), status(), timeline(timestamptz)
 TO pg_monitor;

@@ -54,6 +54,8 @@ int			refresher_merge;
 bool		refresher_skip_unchanged;
 int			refresher_retry_interval;
 int			refresher_history_retention;
+int			refresher_window_delay;
+int			refresher_max_window;
 char	   *refresher_notify_channel;
 const DatabaseList *refresher_database_list;
 const ViewList *refresher_view_list;
@@ -225,6 +227,18 @@ define_limits(void)
 							"0 means that none is written. The newest row of each view is always kept.",
 							&refresher_history_retention, 30 * 24 * 60 * 60,
 							0, INT_MAX,
+							PGC_SUSET, GUC_UNIT_S,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable(REFRESHER_NAME ".window_delay",
+							"Time by which rows may be stamped before their transaction began.",
+							"Windows by time end this much before the oldest transaction that is on its way.",
+							&refresher_window_delay, 60, 5, INT_MAX,
+							PGC_SUSET, GUC_UNIT_S,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable(REFRESHER_NAME ".max_window",
+							"Largest window that is folded at once.",
+							"By transaction, it is a number of transactions. 0 means no limit.",
+							&refresher_max_window, 0, 0, INT_MAX,
 							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable(REFRESHER_NAME ".notify_channel",

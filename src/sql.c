@@ -28,6 +28,7 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "src/common/compat.h"
 #include "src/common/log.h"
 #include "src/common/settings.h"
 #include "src/plan/plan.h"
@@ -37,12 +38,13 @@
 #include "src/record/status.h"
 #include "src/record/told.h"
 #include "src/refresh/change.h"
+#include "src/refresh/window.h"
 #include "src/worker/schedule.h"
 
 /* Of smaller views it does not matter how they are refreshed. */
 #define SQL_ADVICE_MIN_ROWS 1000
 
-#define SQL_PLAN_COLS	13
+#define SQL_PLAN_COLS	18
 #define SQL_STATUS_COLS 27
 #define SQL_RUN_COLS	5
 
@@ -51,6 +53,7 @@ PG_FUNCTION_INFO_V1(bigbrotr_refresher_status);
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_run);
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_refresh);
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_refresh_part);
+PG_FUNCTION_INFO_V1(bigbrotr_refresher_set_window);
 
 /* A row in the making */
 typedef struct SqlRow
@@ -62,6 +65,8 @@ typedef struct SqlRow
 
 static const char *sql_advice(const RefreshTarget *target,
 							  const ViewState *known);
+static void sql_put_window(SqlRow *row, const RefreshTarget *target);
+static void sql_check_owner(const RefreshTarget *target);
 static void sql_require_preload(void);
 static RefreshPlan *sql_plan_as_worker(void);
 static const char *sql_label_as_worker(const RefreshTarget *target);
@@ -74,7 +79,7 @@ static const char *sql_state_name(StatusState state);
 static Datum sql_running(const StatusReport *report);
 static Datum sql_buckets(const StatusData *data);
 static Datum sql_labels(const RefreshPlan *plan, const int *items, int nitems);
-static RefreshTarget sql_target(const char *name);
+static RefreshTarget sql_target(const char *name, Oid role);
 static int	sql_apply_settings(const PlanItem *item, RefreshTarget *target);
 static TimestampTz sql_data_as_of(const RefreshPlan *plan,
 								  const PlanItem *item,
@@ -133,6 +138,7 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 		sql_put_text(&row, sql_advice(&item->target, &known));
 		sql_put_time_of_day(&row, schedule_start_time(item));
 		sql_put_text(&row, view_settings_text(item->settings));
+		sql_put_window(&row, &item->target);
 		Assert(row.ncols == SQL_PLAN_COLS);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row.values,
 							 row.nulls);
@@ -160,6 +166,39 @@ sql_advice(const RefreshTarget *target, const ViewState *known)
 		return NULL;
 	return psprintf("the last merge has changed " INT64_FORMAT " of about %.0f rows: where readers may wait, a function that executes a plain REFRESH would be cheaper",
 					known->rows_changed, rows);
+}
+
+/*
+ * The next window of a target, if it were folded now.
+ */
+static void
+sql_put_window(SqlRow *row, const RefreshTarget *target)
+{
+	WindowPreview preview;
+
+	if (target->method != REFRESH_METHOD_WINDOW ||
+		!window_preview(target, &preview))
+	{
+		for (int i = 0; i < 5; i++)
+			sql_put_null(row);
+		return;
+	}
+	sql_put_text(row, preview.after);
+	sql_put_text(row, preview.until);
+	if (preview.backlog >= 0)
+		sql_put(row, Int64GetDatum(preview.backlog));
+	else
+		sql_put_null(row);
+	if (preview.held)
+	{
+		sql_put(row, Int32GetDatum(preview.pid));
+		sql_put(row, TimestampTzGetDatum(preview.since));
+	}
+	else
+	{
+		sql_put_null(row);
+		sql_put_null(row);
+	}
 }
 
 /*
@@ -441,27 +480,77 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 	sql_require_preload();
 	sql_refuse_null(fcinfo, 0, "refresh(view)",
 					"Pass the name of the view to refresh.");
-	target = sql_target(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	target = sql_target(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId());
 	plan = sql_plan_as_worker();
 	item = sql_find_item(plan, &target);
-	nest_level = sql_apply_settings(item, &target);
 	if (target.refused != NULL)
 		ereport(NOTICE,
 				(errmsg("the refresh function of %s is not called, since role \"%s\", to which it belongs, is not trusted",
 						target_display(target_qualified_name(&target)),
 						target.refused)));
-	refresh_in_session(&target, &result);
-	AtEOXact_GUC(true, nest_level);
 
 	/* What is not listed must not look like something that is. */
 	label = item ? item->label : target_qualified_name(&target);
-	known.duration = result.duration;
-	known.data_as_of = sql_data_as_of(plan, item, &result);
-	history_write(label, &known, &result);
-	if (refresher_notify_channel[0])
+	do
+	{
+		nest_level = sql_apply_settings(item, &target);
+		refresh_in_session(&target, &result);
+		AtEOXact_GUC(true, nest_level);
+		known.duration = result.outcome == REFRESH_SKIPPED ?
+			0 : result.duration;
+		known.data_as_of = sql_data_as_of(plan, item, &result);
+		history_write(label, &known, &result);
+	} while (result.window.cut);
+	if (refresher_notify_channel[0] && result.outcome == REFRESH_REFRESHED)
 		Async_Notify(refresher_notify_channel, label);
 	told_at_commit(TOLD_VIEWS);
 	PG_RETURN_VOID();
+}
+
+/*
+ * set_window(target, until): say where the last window of a target ended.
+ */
+Datum
+bigbrotr_refresher_set_window(PG_FUNCTION_ARGS)
+{
+	RefreshTarget target;
+
+	sql_require_preload();
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("arguments of function %s must not be null",
+						"set_window(target, until)")));
+	target = sql_target(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+						sql_worker_role());
+	if (target.method == REFRESH_METHOD_NONE)
+		target_raise(&target);
+	if (target.method != REFRESH_METHOD_WINDOW)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not refreshed by windows",
+						target_display(target_qualified_name(&target))),
+				 errdetail("Its method is \"%s\".",
+						   target_method_name(target.method))));
+	sql_check_owner(&target);
+	window_set(&target, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	PG_RETURN_VOID();
+}
+
+/*
+ * Raise an ERROR unless the current user owns the target: the table, or the
+ * function if that is all there is.
+ */
+static void
+sql_check_owner(const RefreshTarget *target)
+{
+	if (OidIsValid(target->relid) ? compat_owns_relation(target->relid) :
+		compat_owns_function(target->funcid))
+		return;
+	aclcheck_error(ACLCHECK_NOT_OWNER,
+				   OidIsValid(target->relid) ?
+				   get_relkind_objtype(target->relkind) : OBJECT_FUNCTION,
+				   target_qualified_name(target));
 }
 
 /*
@@ -485,7 +574,7 @@ bigbrotr_refresher_refresh_part(PG_FUNCTION_ARGS)
 					"Pass the name of the view to refresh.");
 	sql_refuse_null(fcinfo, 1, "refresh(view, condition)",
 					"Pass a condition on columns of a unique index of the view.");
-	target = sql_target(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	target = sql_target(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId());
 	if (!OidIsValid(target.relid) && target.method == REFRESH_METHOD_NONE)
 		target_raise(&target);
 	if (target.relkind != RELKIND_MATVIEW)
@@ -512,10 +601,11 @@ bigbrotr_refresher_refresh_part(PG_FUNCTION_ARGS)
 }
 
 /*
- * What the name of one view stands for, in the list's grammar.
+ * What the name of one view stands for, in the list's grammar, looked up by the
+ * caller's search_path.  "role" is the one that would call its function.
  */
 static RefreshTarget
-sql_target(const char *name)
+sql_target(const char *name, Oid role)
 {
 	ViewList   *list = palloc(view_list_size(name));
 	ViewListError error;
@@ -539,7 +629,7 @@ sql_target(const char *name)
 									list->specs[0].schema_folds);
 	target.name = target_fold(list->specs[0].name, list->specs[0].name_folds);
 	target.merge = refresher_merge;
-	target_resolve(&target, GetUserId());
+	target_resolve(&target, role);
 	return target;
 }
 
@@ -573,14 +663,15 @@ static TimestampTz
 sql_data_as_of(const RefreshPlan *plan, const PlanItem *item,
 			   const RefreshResult *result)
 {
-	TimestampTz data_as_of = result->started_at;
+	TimestampTz data_as_of = result->window.used ?
+		result->window.as_of : result->started_at;
 
 	for (int i = 0; item != NULL && i < item->ndepends; i++)
 	{
 		ViewState	known;
 
 		if (history_read_last(plan->items[item->depends[i]].label, &known) &&
-			known.data_as_of != 0)
+			known.data_as_of != 0 && data_as_of != 0)
 			data_as_of = Min(data_as_of, known.data_as_of);
 	}
 	return data_as_of;

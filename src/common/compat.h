@@ -15,8 +15,10 @@
 #include "access/htup_details.h"
 #include "access/tableam.h"
 #include "catalog/pg_attribute.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "commands/tablecmds.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -29,6 +31,7 @@
 #include "tcop/tcopprot.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/backend_status.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -215,6 +218,43 @@ compat_local_transaction_id(void)
 	return MyProc->vxid.lxid;
 #else
 	return MyProc->lxid;
+#endif
+}
+
+/*
+ * The entry of a process in this session's copy of what processes publish, by
+ * its place there, from 1.
+ */
+static inline LocalPgBackendStatus *
+compat_backend_entry(int place)
+{
+#if PG_VERSION_NUM >= 160000
+	return pgstat_get_local_beentry_by_index(place);
+#else
+	return pgstat_fetch_stat_local_beentry(place);
+#endif
+}
+
+/*
+ * Does the current user own this relation, or this function?
+ */
+static inline bool
+compat_owns_relation(Oid relid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, GetUserId());
+#else
+	return pg_class_ownercheck(relid, GetUserId());
+#endif
+}
+
+static inline bool
+compat_owns_function(Oid funcid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(ProcedureRelationId, funcid, GetUserId());
+#else
+	return pg_proc_ownercheck(funcid, GetUserId());
 #endif
 }
 

@@ -55,6 +55,8 @@ extern int	refresher_max_workers;	/* processes that refresh at once */
 extern bool refresher_skip_unchanged;
 extern int	refresher_retry_interval;	/* in seconds; 0: none */
 extern int	refresher_history_retention;	/* in seconds; 0: keep none */
+extern int	refresher_window_delay; /* in seconds */
+extern int	refresher_max_window;	/* in seconds, or transactions; 0: none */
 extern char *refresher_notify_channel;	/* empty: none */
 
 /* The parsed list of views, and a hash of what it was parsed from */

@@ -45,6 +45,7 @@ typedef struct WorkView
 	const QueueView *view;
 	ViewState	known;			/* what will be known of it at the end */
 	ViewSettings own;			/* what holds for it */
+	ViewState	before;			/* if it fails, this is */
 	RefreshResult *result;
 } WorkView;
 
@@ -53,11 +54,14 @@ static Queue *work_shared_queue;
 static LWLock *work_shared_lock;
 static WorkView *work_in_hand;
 
+/* The list that the cycle follows */
+static uint64 work_list_hash;
+
 /* How many cores the machine has, if that is known */
 static int	work_cores;
 
 static void work_leave(int code, Datum arg);
-static bool work_goes_on(uint64 list_hash);
+static bool work_goes_on(void);
 static void work_refresh(Queue *queue, LWLock *lock, int index, int active);
 static void work_finish(WorkView *in_hand, LWLock *lock);
 static bool work_skip(WorkView *in_hand);
@@ -108,19 +112,19 @@ work_leave(int code, Datum arg)
 void
 work_on(Queue *queue, LWLock *lock, bool leader)
 {
-	uint64		list_hash = refresher_view_list_hash;
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "bigbrotr_refresher view",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 
+	work_list_hash = refresher_view_list_hash;
 	work_cores = (int) sysconf(_SC_NPROCESSORS_ONLN);
 	for (;;)
 	{
 		int			active;
 		int			view;
 
-		if (!work_goes_on(list_hash))
+		if (!work_goes_on())
 			queue_stop(queue, lock);
 		if (leader && lock != NULL &&
 			(view = queue_take_abandoned(queue, lock)) >= 0)
@@ -142,12 +146,12 @@ work_on(Queue *queue, LWLock *lock, bool leader)
  * May the cycle go on to its next view?
  */
 static bool
-work_goes_on(uint64 list_hash)
+work_goes_on(void)
 {
 	CHECK_FOR_INTERRUPTS();
 	status_reload();
 	return refresher_enabled && claim_is_served() &&
-		refresher_view_list_hash == list_hash;
+		refresher_view_list_hash == work_list_hash;
 }
 
 /*
@@ -166,7 +170,7 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
 	status_begin_view(view->label);
 	in_hand.queue = queue;
 	in_hand.view = view;
-	in_hand.known = view->known;
+	in_hand.known = in_hand.before = view->known;
 	in_hand.result = &result;
 	work_in_hand = &in_hand;
 
@@ -186,6 +190,14 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
 		request.before_commit = work_before_commit;
 		request.before_commit_arg = &in_hand;
 		refresh_view(&request, &result);
+
+		/* A backlog is cut into windows, each a refresh of its own. */
+		while (result.window.cut && result.committed && work_goes_on())
+		{
+			work_report_view(view, &result);
+			in_hand.before = in_hand.known;
+			refresh_view(&request, &result);
+		}
 	}
 	work_finish(&in_hand, lock);
 	work_in_hand = NULL;
@@ -206,7 +218,7 @@ work_finish(WorkView *in_hand, LWLock *lock)
 	else if (result->outcome == REFRESH_FAILED)
 	{
 		/* What was not committed has changed nothing. */
-		*known = in_hand->view->known;
+		*known = in_hand->before;
 		known->failures++;
 		known->mark.known = false;
 	}
@@ -311,8 +323,15 @@ work_before_commit(const RefreshResult *result, void *arg)
 	WorkView   *in_hand = arg;
 
 	in_hand->known.failures = 0;
+	if (result->outcome == REFRESH_SKIPPED)
+	{
+		work_set_data_as_of(in_hand);
+		work_keep(in_hand);
+		return;
+	}
 	in_hand->known.duration = result->duration;
-	in_hand->known.rows_changed = result->merged ? merge_sum(&result->rows) : 0;
+	in_hand->known.rows_changed = result->merged ?
+		merge_sum(&result->rows) : result->window.rows;
 	change_mark_settle(&in_hand->known.mark, in_hand->view->relid);
 	work_set_data_as_of(in_hand);
 	work_keep(in_hand);
@@ -326,11 +345,15 @@ work_before_commit(const RefreshResult *result, void *arg)
 static void
 work_set_data_as_of(WorkView *in_hand)
 {
-	TimestampTz started_at = in_hand->result->started_at;
+	const RefreshResult *result = in_hand->result;
+	TimestampTz as_of = result->started_at;
 	TimestampTz reads_as_of = in_hand->view->reads_as_of;
 
-	in_hand->known.data_as_of = reads_as_of == 0 ? started_at :
-		Min(started_at, reads_as_of);
+	if (result->window.used)
+		as_of = result->window.as_of;
+	if (as_of != 0 && reads_as_of != 0)
+		as_of = Min(as_of, reads_as_of);
+	in_hand->known.data_as_of = as_of;
 }
 
 /*
@@ -349,7 +372,7 @@ work_finish_abandoned(Queue *queue, LWLock *lock, int index)
 	error.hint = "The server log says why.";
 	in_hand.queue = queue;
 	in_hand.view = view;
-	in_hand.known = view->known;
+	in_hand.known = in_hand.before = view->known;
 	in_hand.result = &result;
 	result.outcome = REFRESH_FAILED;
 	result.started_at = view->started_at;
@@ -401,7 +424,8 @@ work_report_view(const QueueView *view, const RefreshResult *result)
 	log_append(&line, "view", view->label);
 	if (result->outcome == REFRESH_SKIPPED)
 	{
-		log_append(&line, "reason", "unchanged");
+		log_append(&line, "reason",
+				   result->window.empty ? "empty_window" : "unchanged");
 		log_append(&line, "database", status_database());
 		ereport(LOG, (errmsg_internal(REFRESHER_NAME ": view_skipped%s",
 									  line.data)));
@@ -415,6 +439,8 @@ work_report_view(const QueueView *view, const RefreshResult *result)
 		log_append_int(&line, "updated", result->rows.updated);
 		log_append_int(&line, "deleted", result->rows.deleted);
 	}
+	if (result->window.counted)
+		log_append_int(&line, "rows", result->window.rows);
 	ereport(LOG, (errmsg_internal(REFRESHER_NAME ": view_refreshed%s",
 								  line.data)));
 }

@@ -5,7 +5,8 @@
  *
  * The method is the first that exists of: a function "<view>_refresh"
  * without arguments, a procedure of that name, and REFRESH for a materialized
- * view.  A function runs with the rights of the role that calls it, and that
+ * view; for anything else, such a function or procedure that takes a window.
+ * A function runs with the rights of the role that calls it, and that
  * role is a strong one in a database in which weaker ones may create
  * functions; so a function is called only if its owner could do as much
  * anyway.  A materialized view is refreshed without any other, so that nobody
@@ -54,8 +55,10 @@
 
 static char *target_quote(const char *schema, const char *name);
 static void target_find_relation(RefreshTarget *target);
-static HeapTuple target_find_function(RefreshTarget *target);
-static HeapTuple target_function_in(const char *name, Oid namespace);
+static bool target_use_function(RefreshTarget *target, Oid type, Oid role);
+static void target_choose_window(RefreshTarget *target, Oid role);
+static HeapTuple target_find_function(RefreshTarget *target, Oid type);
+static HeapTuple target_function_in(const char *name, Oid type, Oid namespace);
 static bool target_trusts(Form_pg_proc proc, Oid role);
 static const char *target_role_name(Oid role);
 static bool target_has_trigger_in_c(EventTriggerEvent event);
@@ -65,6 +68,8 @@ static bool target_explain_encoding(RefreshTarget *target);
 static void target_explain_complexity(RefreshTarget *target);
 static void target_explain_distrust(RefreshTarget *target, Form_pg_proc proc,
 									Oid role);
+static void target_explain_ambiguity(RefreshTarget *target, Oid one,
+									 Oid other);
 static void target_explain_missing(RefreshTarget *target);
 static const char *target_display_function(const char *schema,
 										   const char *name);
@@ -81,11 +86,9 @@ static const char *target_relkind_name(char relkind);
 void
 target_resolve(RefreshTarget *target, Oid role)
 {
-	HeapTuple	tuple;
-
 	target->relid = InvalidOid;
 	target->relkind = 0;
-	target->funcid = InvalidOid;
+	target->funcid = target->window_type = InvalidOid;
 	target->method = REFRESH_METHOD_NONE;
 	target->refused = NULL;
 	target->sqlerrcode = 0;
@@ -99,29 +102,16 @@ target_resolve(RefreshTarget *target, Oid role)
 		target_explain_complexity(target);
 		return;
 	}
-	tuple = target_find_function(target);
-
-	if (HeapTupleIsValid(tuple))
+	if (target_use_function(target, InvalidOid, role))
+		return;
+	if (target->relkind == RELKIND_MATVIEW)
 	{
-		Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(tuple);
-
-		if (target_trusts(proc, role))
-		{
-			target->funcid = proc->oid;
-			target->method = proc->prokind == PROKIND_PROCEDURE ?
-				REFRESH_METHOD_PROCEDURE : REFRESH_METHOD_FUNCTION;
-		}
-		else if (target->relkind == RELKIND_MATVIEW)
-			target->refused = target_role_name(proc->proowner);
-		else
-			target_explain_distrust(target, proc, role);
-		ReleaseSysCache(tuple);
-	}
-	else if (target->relkind != RELKIND_MATVIEW)
-		target_explain_missing(target);
-
-	if (!OidIsValid(target->funcid) && target->relkind == RELKIND_MATVIEW)
 		target_choose_refresh(target);
+		return;
+	}
+	target_choose_window(target, role);
+	if (target->method == REFRESH_METHOD_NONE && target->message == NULL)
+		target_explain_missing(target);
 }
 
 /*
@@ -219,7 +209,7 @@ target_lock(const RefreshTarget *target)
 }
 
 /*
- * The call of a target's function, which must be locked.
+ * The call of a target's function, which must be locked, with these arguments.
  *
  * Its name is not looked up again: somebody could have renamed the schema by
  * then and put another one in its place, and a function of this name whose
@@ -227,10 +217,10 @@ target_lock(const RefreshTarget *target)
  * the current user may not use the schema, as looking up the name would.
  */
 FuncExpr *
-target_call(const RefreshTarget *target)
+target_call(const RefreshTarget *target, List *args)
 {
 	FuncExpr   *call = makeFuncExpr(target->funcid,
-									get_func_rettype(target->funcid), NIL,
+									get_func_rettype(target->funcid), args,
 									InvalidOid, InvalidOid,
 									COERCE_EXPLICIT_CALL);
 
@@ -275,6 +265,10 @@ target_command(const RefreshTarget *target)
 			break;
 		case REFRESH_METHOD_PROCEDURE:
 			format = "CALL %s()";
+			break;
+		case REFRESH_METHOD_WINDOW:
+			format = get_func_prokind(target->funcid) == PROKIND_PROCEDURE ?
+				"CALL %s()" : "SELECT %s";
 			break;
 		case REFRESH_METHOD_PLAIN:
 			format = "REFRESH MATERIALIZED VIEW %s";
@@ -375,6 +369,8 @@ target_method_name(RefreshMethod method)
 			return "refresh concurrently";
 		case REFRESH_METHOD_MERGE:
 			return "merge";
+		case REFRESH_METHOD_WINDOW:
+			return "window";
 	}
 	return NULL;
 }
@@ -396,15 +392,72 @@ target_find_relation(RefreshTarget *target)
 }
 
 /*
- * Look for the function: in the schema of the relation if there is one, else
- * in the schema that was named, else along search_path.
+ * Use the function whose two arguments are of this type (invalid: that has
+ * none), if there is one whose owner is trusted.  Else returns false; then the
+ * target says so if there is one.
+ */
+static bool
+target_use_function(RefreshTarget *target, Oid type, Oid role)
+{
+	HeapTuple	tuple = target_find_function(target, type);
+	Form_pg_proc proc;
+	bool		trusted;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	trusted = target_trusts(proc, role);
+	if (trusted)
+	{
+		target->funcid = proc->oid;
+		target->window_type = type;
+		target->message = target->detail = target->hint = NULL;
+		if (OidIsValid(type))
+			target->method = REFRESH_METHOD_WINDOW;
+		else
+			target->method = proc->prokind == PROKIND_PROCEDURE ?
+				REFRESH_METHOD_PROCEDURE : REFRESH_METHOD_FUNCTION;
+	}
+	else if (target->relkind == RELKIND_MATVIEW)
+		target->refused = target_role_name(proc->proowner);
+	else if (target->method == REFRESH_METHOD_NONE)
+		target_explain_distrust(target, proc, role);
+	ReleaseSysCache(tuple);
+	return trusted;
+}
+
+/*
+ * Look for a function that takes a window.  If there are several, to choose one
+ * would be to guess what the target's rows were made by.
+ */
+static void
+target_choose_window(RefreshTarget *target, Oid role)
+{
+	static const Oid types[] = {XID8OID, INT8OID, TIMESTAMPTZOID};
+
+	for (size_t i = 0; i < lengthof(types); i++)
+	{
+		Oid			before = target->window_type;
+
+		if (!target_use_function(target, types[i], role) ||
+			!OidIsValid(before))
+			continue;
+		target_explain_ambiguity(target, before, types[i]);
+		return;
+	}
+}
+
+/*
+ * Look for the function whose two arguments are of this type (invalid: that
+ * has none): in the schema of the relation if there is one, else in the schema
+ * that was named, else along search_path.
  *
- * Only a function without any argument counts, so that one with defaults or a
- * VARIADIC argument cannot slip in.  A name that has no room for the suffix
+ * Only these arguments count, so that a function with defaults or a VARIADIC
+ * argument cannot slip in.  A name that has no room for the suffix
  * has no such function: to cut it might give the name of something else.
  */
 static HeapTuple
-target_find_function(RefreshTarget *target)
+target_find_function(RefreshTarget *target, Oid type)
 {
 	char		name[NAMEDATALEN + sizeof(TARGET_SUFFIX)];
 	HeapTuple	tuple = NULL;
@@ -416,19 +469,20 @@ target_find_function(RefreshTarget *target)
 		return NULL;
 
 	if (OidIsValid(target->relid))
-		return target_function_in(name, get_rel_namespace(target->relid));
+		return target_function_in(name, type,
+								  get_rel_namespace(target->relid));
 	if (target->schema != NULL)
 	{
 		Oid			namespace = get_namespace_oid(target->schema, true);
 
 		return OidIsValid(namespace) ?
-			target_function_in(name, namespace) : NULL;
+			target_function_in(name, type, namespace) : NULL;
 	}
 
 	path = fetch_search_path(false);
 	foreach(cell, path)
 	{
-		tuple = target_function_in(name, lfirst_oid(cell));
+		tuple = target_function_in(name, type, lfirst_oid(cell));
 		if (HeapTupleIsValid(tuple))
 			break;
 	}
@@ -437,19 +491,22 @@ target_find_function(RefreshTarget *target)
 }
 
 /*
- * The function or procedure of this name and no arguments, or NULL.  Functions
- * of temporary schemas are never called by name, so they do not count.
+ * The function or procedure of this name and these arguments, or NULL.
+ * Functions of temporary schemas are never called by name, so they do not
+ * count.
  */
 static HeapTuple
-target_function_in(const char *name, Oid namespace)
+target_function_in(const char *name, Oid type, Oid namespace)
 {
+	Oid			types[2] = {type, type};
 	HeapTuple	tuple;
 	Form_pg_proc proc;
 
 	if (isAnyTempNamespace(namespace))
 		return NULL;
 	tuple = SearchSysCache3(PROCNAMEARGSNSP, PointerGetDatum(name),
-							PointerGetDatum(buildoidvector(NULL, 0)),
+							PointerGetDatum(buildoidvector(types,
+														   OidIsValid(type) ? 2 : 0)),
 							ObjectIdGetDatum(namespace));
 	if (!HeapTupleIsValid(tuple))
 		return NULL;
@@ -606,6 +663,23 @@ target_explain_distrust(RefreshTarget *target, Form_pg_proc proc, Oid role)
 	target->detail = psprintf("A refresh function must belong to a superuser or to a role that has the privileges of \"%s\".",
 							  target_role_name(role));
 	target->hint = "Change the owner of the function, or drop it.";
+}
+
+static void
+target_explain_ambiguity(RefreshTarget *target, Oid one, Oid other)
+{
+	Oid			namespace = get_func_namespace(target->funcid);
+	const char *name = get_func_name(target->funcid);
+
+	target->method = REFRESH_METHOD_NONE;
+	target->funcid = target->window_type = InvalidOid;
+	target->sqlerrcode = ERRCODE_AMBIGUOUS_FUNCTION;
+	target->message = psprintf("refresh function %s is ambiguous",
+							   target_display_function(get_namespace_name(namespace),
+													   name));
+	target->detail = psprintf("One takes a window of type %s, another one a window of type %s.",
+							  format_type_be(one), format_type_be(other));
+	target->hint = "Drop all but one of them.";
 }
 
 static void

@@ -25,7 +25,8 @@ typedef enum RefreshMethod
 	REFRESH_METHOD_PROCEDURE,	/* CALL view_refresh() */
 	REFRESH_METHOD_PLAIN,		/* REFRESH MATERIALIZED VIEW */
 	REFRESH_METHOD_CONCURRENTLY,	/* REFRESH MATERIALIZED VIEW CONCURRENTLY */
-	REFRESH_METHOD_MERGE		/* the same command, taken over by merge.c */
+	REFRESH_METHOD_MERGE,		/* the same command, taken over by merge.c */
+	REFRESH_METHOD_WINDOW		/* table_refresh(after, until), see window.c */
 } RefreshMethod;
 
 /*
@@ -44,6 +45,7 @@ typedef struct RefreshTarget
 	Oid			relid;			/* the relation, if there is one */
 	char		relkind;		/* its kind, or 0 */
 	Oid			funcid;			/* the function or procedure, if used */
+	Oid			window_type;	/* of its two arguments; invalid: none */
 	RefreshMethod method;
 	const char *refused;		/* who owns the function that a materialized
 								 * view is refreshed without, or NULL */
@@ -61,7 +63,7 @@ extern void target_check_unchanged(const RefreshTarget *planned,
 extern bool target_merges_are_safe(void);
 extern void target_raise(const RefreshTarget *target);
 extern void target_lock(const RefreshTarget *target);
-extern FuncExpr *target_call(const RefreshTarget *target);
+extern FuncExpr *target_call(const RefreshTarget *target, List *args);
 extern char *target_command(const RefreshTarget *target);
 extern const char *target_qualified_name(const RefreshTarget *target);
 extern char *target_fold(const char *name, bool folds);

@@ -30,7 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "src/common/settings.h"
-#include "src/record/guarded.h"
+#include "src/common/guarded.h"
 #include "src/record/history.h"
 
 /* Rows that one transaction prunes at most */
@@ -46,7 +46,7 @@ static const Oid history_insert_types[] = {
 	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID,
 	TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID,
 	INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID,
-	TEXTOID
+	TEXTOID, TEXTOID, TEXTOID, INT8OID
 };
 
 static GuardedStatement history_insert = {
@@ -54,9 +54,10 @@ static GuardedStatement history_insert = {
 	" (view, cycle_start, schedule_start, started_at, duration, outcome,"
 	" method, sqlstate, error, failures, wal_bytes, shared_blks_hit,"
 	" shared_blks_read, temp_blks_read, temp_blks_written, data_as_of,"
-	" rows_inserted, rows_updated, rows_deleted, condition)"
+	" rows_inserted, rows_updated, rows_deleted, condition,"
+	" window_after, window_until, rows_changed)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
-	" $15, $16, $17, $18, $19, $20)",
+	" $15, $16, $17, $18, $19, $20, $21, $22, $23)",
 	.nargs = lengthof(history_insert_types),
 	.types = history_insert_types,
 	.expected = SPI_OK_INSERT,
@@ -398,6 +399,12 @@ history_put_row(void *arg)
 	values[col++] = Int64GetDatum(result->rows.updated);
 	values[col++] = Int64GetDatum(result->rows.deleted);
 	history_set_text(values, nulls, col++, result->condition);
+	history_set_text(values, nulls, col++,
+					 result->window.used ? result->window.after : NULL);
+	history_set_text(values, nulls, col++,
+					 result->window.used ? result->window.until : NULL);
+	nulls[col] = result->window.counted ? ' ' : 'n';
+	values[col++] = Int64GetDatum(result->window.rows);
 	Assert(col == lengthof(history_insert_types));
 	guarded_execute(&history_insert, values, nulls, false);
 }

@@ -16,6 +16,7 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
 #include "commands/prepare.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
@@ -30,6 +31,7 @@
 #include "tcop/pquery.h"
 #include "tcop/utility.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
@@ -41,6 +43,7 @@
 #include "src/refresh/hook.h"
 #include "src/refresh/merge_command.h"
 #include "src/refresh/refresh.h"
+#include "src/refresh/window_look.h"
 
 /* The role that this process connected as */
 static Oid	refresh_role = InvalidOid;
@@ -85,12 +88,16 @@ static void refresh_look_up(void *arg);
 static void refresh_fire_deferred(void);
 static RefreshTarget refresh_check(const RefreshTarget *planned,
 								   RefreshResult *result);
-static void refresh_execute(const RefreshTarget *target);
+static void refresh_fold(const RefreshTarget *target, WindowResult *window);
+static bool refresh_writes_view(RefreshMethod method);
+static void refresh_execute(const RefreshTarget *target, List *args,
+							DestReceiver *dest);
 static void refresh_setup_parser(ParseState *pstate, void *arg);
 static Node *refresh_parse_name(ParseState *pstate, ColumnRef *name);
 static void refresh_call(const RefreshTarget *target);
-static void refresh_run_call(const RefreshTarget *target, const char *text,
-							 ProcessUtilityContext context);
+static void refresh_call_atomically(const RefreshTarget *target, List *args);
+static void refresh_run_call(const RefreshTarget *target, List *args,
+							 const char *text, ProcessUtilityContext context);
 static void refresh_call_context(void *arg);
 static void refresh_reset_session(void);
 static void refresh_reset_role(void);
@@ -264,7 +271,8 @@ refresh_in_session(const RefreshTarget *target, RefreshResult *result)
 	PG_END_TRY();
 	result->merged = hook_has_merged(&result->rows);
 	refresh_read_meter(&meter, result);
-	result->outcome = REFRESH_REFRESHED;
+	result->outcome = result->window.empty ?
+		REFRESH_SKIPPED : REFRESH_REFRESHED;
 }
 
 static void
@@ -272,14 +280,12 @@ refresh_here(const RefreshTarget *target, RefreshResult *result)
 {
 	RefreshTarget now = refresh_check(target, result);
 
-	if (now.method == REFRESH_METHOD_PROCEDURE)
-	{
-		PushActiveSnapshot(GetTransactionSnapshot());
-		refresh_run_call(&now, target_command(&now), PROCESS_UTILITY_QUERY);
-		PopActiveSnapshot();
-	}
+	if (now.method == REFRESH_METHOD_WINDOW)
+		refresh_fold(&now, &result->window);
+	else if (now.method == REFRESH_METHOD_PROCEDURE)
+		refresh_call_atomically(&now, NIL);
 	else
-		refresh_execute(&now);
+		refresh_execute(&now, NIL, None_Receiver);
 }
 
 /*
@@ -419,15 +425,20 @@ refresh_in_transaction(void *arg)
 	result->started_at = GetCurrentStatementStartTimestamp();
 	now = refresh_check(request->target, result);
 	(void) merge_scope_enter(now.merge);
-	if (now.method == REFRESH_METHOD_PROCEDURE)
+	if (refresh_writes_view(now.method))
+		window_look_past_me();
+	if (now.method == REFRESH_METHOD_WINDOW)
+		refresh_fold(&now, &result->window);
+	else if (now.method == REFRESH_METHOD_PROCEDURE)
 		refresh_call(&now);
 	else
-		refresh_execute(&now);
+		refresh_execute(&now, NIL, None_Receiver);
 	refresh_fire_deferred();
 	merge_scope_reset();
 	result->merged = hook_has_merged(&result->rows);
 	refresh_read_meter(&own->meter, result);
-	result->outcome = REFRESH_REFRESHED;
+	result->outcome = result->window.empty ?
+		REFRESH_SKIPPED : REFRESH_REFRESHED;
 	if (request->before_commit)
 		request->before_commit(result, request->before_commit_arg);
 }
@@ -489,10 +500,39 @@ refresh_check(const RefreshTarget *planned, RefreshResult *result)
 }
 
 /*
- * Run what is one transaction by SPI, and throw its rows away.
+ * Fold the next window of a target into it, if there is anything to fold.
+ *
+ * Its checkpoint is a part of this transaction, so a procedure cannot COMMIT.
  */
 static void
-refresh_execute(const RefreshTarget *target)
+refresh_fold(const RefreshTarget *target, WindowResult *window)
+{
+	List	   *args = window_open(target, window);
+
+	if (args == NIL)
+		return;
+	if (get_func_prokind(target->funcid) == PROKIND_PROCEDURE)
+		refresh_call_atomically(target, args);
+	else
+		refresh_execute(target, args, window_receiver(window));
+}
+
+/*
+ * Does this method write a materialized view and nothing else?
+ */
+static bool
+refresh_writes_view(RefreshMethod method)
+{
+	return method == REFRESH_METHOD_PLAIN ||
+		method == REFRESH_METHOD_CONCURRENTLY ||
+		method == REFRESH_METHOD_MERGE;
+}
+
+/*
+ * Run what is one transaction by SPI.
+ */
+static void
+refresh_execute(const RefreshTarget *target, List *args, DestReceiver *dest)
 {
 	const char *command = target_command(target);
 	SPIPrepareOptions parsing = {0};
@@ -503,9 +543,9 @@ refresh_execute(const RefreshTarget *target)
 	if (OidIsValid(target->funcid))
 	{
 		parsing.parserSetup = refresh_setup_parser;
-		parsing.parserSetupArg = target_call(target);
+		parsing.parserSetupArg = target_call(target, args);
 	}
-	execution.dest = CreateDestReceiver(DestNone);
+	execution.dest = dest;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -569,7 +609,7 @@ refresh_call(const RefreshTarget *target)
 		ActivePortal = portal;
 		PortalContext = portal->portalContext;
 		EnsurePortalSnapshotExists();
-		refresh_run_call(target, text, PROCESS_UTILITY_QUERY_NONATOMIC);
+		refresh_run_call(target, NIL, text, PROCESS_UTILITY_QUERY_NONATOMIC);
 		if (portal->portalSnapshot != NULL && ActiveSnapshotSet())
 			PopActiveSnapshot();
 		portal->portalSnapshot = NULL;
@@ -591,18 +631,30 @@ refresh_call(const RefreshTarget *target)
 }
 
 /*
+ * Call a procedure such that it cannot COMMIT.
+ */
+static void
+refresh_call_atomically(const RefreshTarget *target, List *args)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+	refresh_run_call(target, args, target_command(target),
+					 PROCESS_UTILITY_QUERY);
+	PopActiveSnapshot();
+}
+
+/*
  * Call a procedure by its OID.  Extensions that watch statements see a CALL
  * with an identifier of its own, as they would of one that was parsed.
  */
 static void
-refresh_run_call(const RefreshTarget *target, const char *text,
+refresh_run_call(const RefreshTarget *target, List *args, const char *text,
 				 ProcessUtilityContext context)
 {
 	PlannedStmt *statement = makeNode(PlannedStmt);
 	CallStmt   *call = makeNode(CallStmt);
 	ErrorContextCallback callback;
 
-	call->funcexpr = target_call(target);
+	call->funcexpr = target_call(target, args);
 	statement->commandType = CMD_UTILITY;
 	statement->queryId = hash_bytes_extended((const unsigned char *) text,
 											 strlen(text), 0);

@@ -16,6 +16,7 @@
 #include "src/plan/target.h"
 #include "src/plan/view_settings.h"
 #include "src/refresh/merge_write.h"
+#include "src/refresh/window.h"
 
 typedef enum RefreshOutcome
 {
@@ -47,6 +48,7 @@ typedef struct RefreshResult
 	bool		merged;			/* these rows were written by merging */
 	MergeCounts rows;
 	const char *condition;		/* only these rows were refreshed; NULL: all */
+	WindowResult window;		/* if that is the method */
 	bool		committed;		/* there is no way back */
 	ErrorData  *error;			/* if it failed */
 } RefreshResult;

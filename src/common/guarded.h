@@ -17,10 +17,11 @@
 typedef enum GuardedTable
 {
 	GUARDED_HISTORY,
-	GUARDED_VIEW_STATE
+	GUARDED_VIEW_STATE,
+	GUARDED_WINDOWS
 } GuardedTable;
 
-#define GUARDED_NTABLES 2
+#define GUARDED_NTABLES 3
 
 /* A statement, and its plan once it was used */
 typedef struct GuardedStatement
@@ -48,6 +49,8 @@ typedef void (*GuardedAction) (void *arg);
 extern Oid	guarded_table(GuardedTable table);
 extern bool guarded_run(GuardedTable table, LOCKMODE lock,
 						GuardedAction action, void *arg, const char *label);
+extern void guarded_require(GuardedTable table, LOCKMODE lock,
+							GuardedAction action, void *arg);
 extern bool guarded_is_running(void);
 extern void guarded_execute(GuardedStatement *statement, Datum *values,
 							const char *nulls, bool read_only);

@@ -11,7 +11,8 @@
  * or rule that the owner adds runs with the owner's rights, never the worker's.
  *
  * All is done in a subtransaction: trouble with a table costs what was to be
- * written, and a WARNING says so.  It never costs the refresh.
+ * written, and a WARNING says so.  It never costs the refresh.  (But for the
+ * checkpoints of windows, without which a refresh must fail.)
  *
  * Nothing takes long.  A refresh holds locks on its view while its row is
  * written, so whoever holds a lock on the table, or makes its triggers slow,
@@ -48,7 +49,7 @@
 #include "src/common/elapsed.h"
 #include "src/common/log.h"
 #include "src/common/settings.h"
-#include "src/record/guarded.h"
+#include "src/common/guarded.h"
 
 /* What each table may take of a transaction's time, in milliseconds */
 #define GUARDED_LIMIT	500
@@ -67,6 +68,7 @@ typedef struct GuardedCaller
 static const char *const guarded_names[GUARDED_NTABLES] = {
 	[GUARDED_HISTORY] = "history",
 	[GUARDED_VIEW_STATE] = "view_state",
+	[GUARDED_WINDOWS] = "windows",
 };
 
 /* The tables that are known to be the extension's */
@@ -207,6 +209,38 @@ guarded_run(GuardedTable table, LOCKMODE lock, GuardedAction action,
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	return done;
+}
+
+/*
+ * The same for what the refresh depends on: trouble with the table is raised,
+ * and there is no limit of time but those of the transaction.
+ */
+void
+guarded_require(GuardedTable table, LOCKMODE lock, GuardedAction action,
+				void *arg)
+{
+	bool		outermost = !guarded_running;
+	GuardedCaller caller;
+
+	if (!guarded_there(table))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"" REFRESHER_NAME ".%s\" does not exist",
+						guarded_names[table]),
+				 errhint("Run CREATE EXTENSION " REFRESHER_NAME " in this database.")));
+	PG_TRY();
+	{
+		guarded_running = true;
+		guarded_lock(table, lock);
+		guarded_enter(table, &caller);
+		action(arg);
+		guarded_leave(&caller);
+	}
+	PG_FINALLY();
+	{
+		guarded_running = !outermost;
+	}
+	PG_END_TRY();
 }
 
 /*

@@ -1,0 +1,298 @@
+/*-------------------------------------------------------------------------
+ *
+ * window_look.c
+ *	  Which transactions are on their way, and since when?
+ *
+ * Rows that are stamped by a clock come to light when their transaction
+ * commits.  What may still come is known from when the transactions on their
+ * way began: the server publishes that for each process, for
+ * pg_stat_activity.
+ *
+ * Where it does not, we take what is certainly no later.  A session that has
+ * track_activities turned off hides its transactions: they count from the
+ * start of the session.  A prepared transaction has no process any more.  If
+ * the look before this one did not see it, it was in a process then, or had
+ * not begun: so it began no earlier than whatever that look did see.  It
+ * keeps this bound for as long as it is prepared.
+ *
+ * Not looked at are autovacuum, walsenders, and parallel workers, whose
+ * leaders are; nor are processes of ours that do nothing but refresh a
+ * materialized view.  These hold a lock on an object that nobody else knows,
+ * so the lock table tells which they are, and forgets it at the end of their
+ * transaction.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/backend_status.h"
+#include "utils/timestamp.h"
+
+#include "src/common/compat.h"
+#include "src/common/settings.h"
+#include "src/refresh/window_look.h"
+
+/* Tells our lock from those on our schema itself, which have 0 there */
+#define WINDOW_LOOK_LOCK	1
+
+/* Transactions, as they were before the processes' entries were read */
+typedef struct WindowTransactions
+{
+	int			nrunning;
+	VirtualTransactionId *running;
+	int			nignored;
+	VirtualTransactionId *ignored;
+} WindowTransactions;
+
+static void window_look_at_processes(WindowLook *look);
+static TimestampTz window_look_at_process(const PgBackendStatus *entry,
+										  const WindowTransactions *before);
+static bool window_look_finds(const VirtualTransactionId *vxids, int nvxids,
+							  VirtualTransactionId vxid);
+static bool window_look_lock_tag(LOCKTAG *tag);
+static void window_look_at_prepared(const WindowLook *last, WindowLook *look);
+static void window_look_hold(WindowLook *look, int pid, TimestampTz since);
+
+/*
+ * Look at all transactions of this database; at our own only if "own".
+ *
+ * "last" is what the look before this one has seen.  The prepared transactions
+ * are allocated in the current memory context.  Whoever wants to know which
+ * rows there are takes a snapshot after this.
+ */
+void
+window_look(const WindowLook *last, bool own, WindowLook *look)
+{
+	memset(look, 0, sizeof(WindowLook));
+
+	/* Whatever begins from here on begins later than now. */
+	look->unseen = look->safe = GetCurrentTimestamp();
+	window_look_at_processes(look);
+	if (own)
+		window_look_hold(look, MyProcPid, GetCurrentTransactionStartTimestamp());
+	look->unseen = look->safe;
+
+	/* One that was prepared meanwhile is seen twice, and not never. */
+	if (max_prepared_xacts > 0)
+		window_look_at_prepared(last, look);
+}
+
+/*
+ * Who has this transaction number, and since when?  The look says that nobody
+ * is waited for if it is over.
+ */
+void
+window_look_for_xid(TransactionId xid, WindowLook *look)
+{
+	Oid			types[1] = {XIDOID};
+	Datum		values[1] = {TransactionIdGetDatum(xid)};
+
+	memset(look, 0, sizeof(WindowLook));
+	pgstat_clear_backend_activity_snapshot();
+	for (int i = 1; i <= pgstat_fetch_stat_numbackends(); i++)
+	{
+		const LocalPgBackendStatus *local = compat_backend_entry(i);
+		const PgBackendStatus *entry = &local->backendStatus;
+
+		if (entry->st_procpid == 0 || local->backend_xid != xid)
+			continue;
+		look->held = true;
+		look->pid = entry->st_procpid;
+		look->since = entry->st_xact_start_timestamp != 0 ?
+			entry->st_xact_start_timestamp : entry->st_proc_start_timestamp;
+	}
+	pgstat_clear_backend_activity_snapshot();
+	if (look->held || max_prepared_xacts == 0)
+		return;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	if (SPI_execute_with_args("SELECT p.prepared"
+							  " FROM pg_catalog.pg_prepared_xact() AS p"
+							  " WHERE p.transaction OPERATOR(pg_catalog.=) $1",
+							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the prepared transactions");
+	if (SPI_processed > 0)
+	{
+		bool		isnull;
+
+		look->held = true;
+		look->since =
+			DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0],
+											  SPI_tuptable->tupdesc, 1,
+											  &isnull));
+	}
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "could not disconnect from SPI");
+}
+
+/*
+ * From here to the end of the transaction, looks by other processes shall not
+ * heed this one: it writes nothing that anybody could fold.
+ */
+void
+window_look_past_me(void)
+{
+	LOCKTAG		tag;
+
+	if (window_look_lock_tag(&tag))
+		(void) LockAcquire(&tag, ShareLock, false, false);
+}
+
+static void
+window_look_at_processes(WindowLook *look)
+{
+	WindowTransactions before = {0};
+	LOCKTAG		tag;
+
+	if (window_look_lock_tag(&tag))
+		before.ignored = GetLockConflicts(&tag, ExclusiveLock,
+										  &before.nignored);
+	before.running = GetCurrentVirtualXIDs(InvalidTransactionId, false, false,
+										   0, &before.nrunning);
+
+	pgstat_clear_backend_activity_snapshot();
+	for (int i = 1; i <= pgstat_fetch_stat_numbackends(); i++)
+	{
+		const PgBackendStatus *entry = &compat_backend_entry(i)->backendStatus;
+
+		if (entry->st_procpid != 0 && entry->st_procpid != MyProcPid &&
+			entry->st_databaseid == MyDatabaseId &&
+			entry->st_backendType != B_AUTOVAC_WORKER &&
+			entry->st_backendType != B_WAL_SENDER)
+			window_look_hold(look, entry->st_procpid,
+							 window_look_at_process(entry, &before));
+	}
+	pgstat_clear_backend_activity_snapshot();
+}
+
+/*
+ * When the transaction of a process began, or one that it is about to begin;
+ * DT_NOEND: there is none.
+ *
+ * A client that sends several statements in one message has all of their
+ * transactions begin when the message came, so it counts between two of them
+ * as well.
+ */
+static TimestampTz
+window_look_at_process(const PgBackendStatus *entry,
+					   const WindowTransactions *before)
+{
+	PGPROC	   *process = BackendPidGetProc(entry->st_procpid);
+	VirtualTransactionId vxid;
+
+	if (process != NULL)
+	{
+		PGPROC	   *leader = process->lockGroupLeader;
+
+		GET_VXID_FROM_PGPROC(vxid, *process);
+		if ((leader != NULL && leader != process) ||
+			window_look_finds(before->ignored, before->nignored, vxid))
+			return DT_NOEND;
+	}
+	if (entry->st_xact_start_timestamp != 0)
+		return entry->st_xact_start_timestamp;
+
+	/* If it is the one of before, its start is hidden. */
+	if (process != NULL &&
+		window_look_finds(before->running, before->nrunning, vxid))
+		return entry->st_proc_start_timestamp;
+	if (entry->st_backendType == B_BACKEND &&
+		(entry->st_state == STATE_RUNNING ||
+		 entry->st_state == STATE_FASTPATH) &&
+		entry->st_activity_start_timestamp != 0)
+		return entry->st_activity_start_timestamp;
+	return DT_NOEND;
+}
+
+static bool
+window_look_finds(const VirtualTransactionId *vxids, int nvxids,
+				  VirtualTransactionId vxid)
+{
+	if (!VirtualTransactionIdIsValid(vxid))
+		return false;
+	for (int i = 0; i < nvxids; i++)
+	{
+		if (VirtualTransactionIdEquals(vxids[i], vxid))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The lock of those who are not looked at; false if there is no extension, and
+ * so nobody who looks.
+ */
+static bool
+window_look_lock_tag(LOCKTAG *tag)
+{
+	Oid			schema = get_namespace_oid(REFRESHER_NAME, true);
+
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, NamespaceRelationId, schema,
+					   WINDOW_LOOK_LOCK);
+	return OidIsValid(schema);
+}
+
+static void
+window_look_at_prepared(const WindowLook *last, WindowLook *look)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(MyDatabaseId)};
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	if (SPI_execute_with_args("SELECT p.transaction"
+							  " FROM pg_catalog.pg_prepared_xact() AS p"
+							  " WHERE p.dbid OPERATOR(pg_catalog.=) $1",
+							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the prepared transactions");
+	look->prepared = MemoryContextAlloc(caller, SPI_processed *
+										sizeof(WindowPrepared) + 1);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		WindowPrepared *prepared = &look->prepared[look->nprepared++];
+		bool		isnull;
+
+		prepared->xid =
+			DatumGetTransactionId(SPI_getbinval(SPI_tuptable->vals[i],
+												SPI_tuptable->tupdesc, 1,
+												&isnull));
+		prepared->since = last->unseen;
+		for (int j = 0; j < last->nprepared; j++)
+		{
+			if (last->prepared[j].xid == prepared->xid)
+				prepared->since = last->prepared[j].since;
+		}
+		window_look_hold(look, 0, prepared->since);
+	}
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "could not disconnect from SPI");
+}
+
+/*
+ * Somebody has begun at this time.
+ */
+static void
+window_look_hold(WindowLook *look, int pid, TimestampTz since)
+{
+	if (since >= look->safe)
+		return;
+	look->safe = look->since = since;
+	look->held = true;
+	look->pid = pid;
+}
