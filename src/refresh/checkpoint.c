@@ -202,6 +202,12 @@ checkpoint_parse(Oid type, const char *text)
 	Oid			ioparam;
 	Datum		value;
 
+	/* Before 16, the type itself takes anything for a number. */
+	if (type == XID8OID && strspn(text, "0123456789") != Max(strlen(text), 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("invalid input syntax for type %s: \"%s\"", "xid8",
+						text)));
 	getTypeInputInfo(type, &input, &ioparam);
 	value = OidInputFunctionCall(input, unconstify(char *, text), ioparam, -1);
 	if (type == XID8OID)
