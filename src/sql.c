@@ -476,6 +476,8 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 	const char *label;
 	ViewState	known = {0};
 	int			nest_level;
+	int			nwindows = 0;
+	int64		backlog = 0;
 
 	sql_require_preload();
 	sql_refuse_null(fcinfo, 0, "refresh(view)",
@@ -500,7 +502,9 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 			0 : result.duration;
 		known.data_as_of = sql_data_as_of(plan, item, &result);
 		history_write(label, &known, &result);
-	} while (result.window.cut);
+		if (nwindows++ == 0)
+			backlog = result.window.limit;
+	} while (!result.window.empty && result.window.end < backlog);
 	if (refresher_notify_channel[0] && result.outcome == REFRESH_REFRESHED)
 		Async_Notify(refresher_notify_channel, label);
 	told_at_commit(TOLD_VIEWS);

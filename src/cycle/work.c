@@ -165,6 +165,7 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
 	RefreshRequest request = {0};
 	RefreshResult result = {0};
 	WorkView	in_hand = {0};
+	int64		backlog;
 
 	view->started_at = GetCurrentTimestamp();
 	status_begin_view(view->label);
@@ -192,7 +193,9 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
 		refresh_view(&request, &result);
 
 		/* A backlog is cut into windows, each a refresh of its own. */
-		while (result.window.cut && result.committed && work_goes_on())
+		backlog = result.window.limit;
+		while (result.committed && !result.window.empty &&
+			   result.window.end < backlog && work_goes_on())
 		{
 			work_report_view(view, &result);
 			in_hand.before = in_hand.known;

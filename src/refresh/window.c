@@ -57,6 +57,12 @@
 #include "src/refresh/window.h"
 #include "src/refresh/window_look.h"
 
+/*
+ * A window by transaction is no smaller: it takes some transactions itself, so
+ * else a backlog could grow while it is folded.
+ */
+#define WINDOW_LEAST_TRANSACTIONS	100
+
 /* Seconds from the epoch of Unix to that of PostgreSQL */
 #define WINDOW_EPOCH \
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
@@ -122,12 +128,13 @@ window_open(const RefreshTarget *target, WindowResult *result)
 
 	result->used = true;
 	result->empty = checkpoint.until == after;
-	result->cut = checkpoint.until < limit;
+	result->end = checkpoint.until;
+	result->limit = limit;
 	checkpoint_print(type, after, result->after);
 	checkpoint_print(type, checkpoint.until, result->until);
 	if (type != XID8OID)
 		result->as_of = window_time(type, checkpoint.until);
-	else if (!result->cut)
+	else if (checkpoint.until == limit)
 		result->as_of = now;
 	if (result->empty)
 		return NIL;
@@ -378,6 +385,8 @@ window_end(Oid type, int64 after, int64 limit)
 
 	if (type == TIMESTAMPTZOID)
 		most *= USECS_PER_SEC;
+	else if (type == XID8OID && most > 0)
+		most = Max(most, WINDOW_LEAST_TRANSACTIONS);
 	if (limit <= after)
 		return after;
 	if (most == 0 || after <= window_beginning(type))

@@ -22,7 +22,8 @@ typedef struct WindowResult
 {
 	bool		used;			/* the method is window, and it got so far */
 	bool		empty;			/* there was nothing to fold */
-	bool		cut;			/* by max_window: there is more to fold */
+	int64		end;			/* the same as "until", and what that could */
+	int64		limit;			/* have been without max_window */
 	char		after[CHECKPOINT_TEXT_SIZE];
 	char		until[CHECKPOINT_TEXT_SIZE];
 	TimestampTz as_of;			/* of the target's data after it; 0: unknown */
