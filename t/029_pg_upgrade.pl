@@ -25,7 +25,7 @@ my @databases = ('postgres', 'shop', 'Odd name');
 my ($old, $new) = new_nodes(
 	'served',
 	databases => 'postgres, shop, "Odd name"',
-	views => '*, effect',
+	views => '*, effect, folded',
 	interval => '1s',
 	'bigbrotr_refresher.retry_interval' => 0);
 
@@ -129,16 +129,24 @@ foreach my $database (@databases)
 		CREATE MATERIALIZED VIEW plain AS SELECT n FROM source;
 		CREATE MATERIALIZED VIEW concurrent AS SELECT n FROM plain;
 		CREATE UNIQUE INDEX ON concurrent (n);
+		CREATE TABLE rows (by xid8 DEFAULT pg_current_xact_id());
+		INSERT INTO rows VALUES (DEFAULT);
+		CREATE TABLE folded (n bigint);
+		CREATE FUNCTION folded_refresh(after xid8, until xid8) RETURNS void
+		LANGUAGE sql AS 'INSERT INTO public.folded SELECT count(*)
+			FROM public.rows WHERE by >= after AND by < until';
 	});
 	$old->poll_query_until($database,
-		"SELECT count(DISTINCT view) = 3 FROM bigbrotr_refresher.history
+		"SELECT count(DISTINCT view) = 4 FROM bigbrotr_refresher.history
 		 WHERE outcome = 'refreshed'")
 	  or die "nothing is refreshed in $database";
 }
 configure_and_rest($old, enabled => 'off');
 
 # What a refresh would bring to light
-$old->safe_psql($_, 'UPDATE source SET n = 2') foreach @databases;
+$old->safe_psql($_,
+	'UPDATE source SET n = 2; INSERT INTO rows VALUES (DEFAULT), (DEFAULT)')
+  foreach @databases;
 my $contents = contents($old);
 $old->stop;
 set_enabled($old, 'on');
@@ -176,7 +184,7 @@ my $before = $new->start
 foreach my $database (@databases)
 {
 	ok( $new->poll_query_until(
-			$database, "SELECT count(*) = 3
+			$database, "SELECT count(*) = 4
 			FROM (SELECT view FROM bigbrotr_refresher.history
 				WHERE outcome = 'refreshed' AND cycle_start > '$before'
 				GROUP BY view) AS h
@@ -184,6 +192,14 @@ foreach my $database (@databases)
 				AND (SELECT n = 2 FROM plain)
 				AND (SELECT n = 2 FROM concurrent)"),
 		"the new server refreshes the views of $database");
+
+	# Transaction numbers are what they were, and so windows go on.
+	$new->safe_psql($database, 'INSERT INTO rows VALUES (DEFAULT)');
+	ok( $new->poll_query_until(
+			$database, 'SELECT (SELECT sum(n) FROM folded) >=
+				(SELECT count(*) FROM rows)')
+		  && $new->safe_psql($database, 'SELECT sum(n) FROM folded') == 4,
+		'and folds each row once');
 }
 is( $new->safe_psql(
 		'postgres',

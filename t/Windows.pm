@@ -53,7 +53,7 @@ sub make_source
 				WHEN 0 THEN now() WHEN 1 THEN clock_timestamp()
 				WHEN 2 THEN statement_timestamp()
 				WHEN 3 THEN date_trunc('second', now())
-				ELSE now() - random() * interval '4.999 s' END) AS s(at)
+				ELSE now() - interval '4.999 s' END) AS s(at)
 		$$;});
 	return;
 }
