@@ -18,6 +18,7 @@ import planning
 import report
 import server
 import skipping
+import windows
 
 PARTS = {
     "cycles": cycles.measure,
@@ -29,6 +30,7 @@ PARTS = {
     "merge": merging.measure,
     "databases": databases.measure,
     "part": parts.measure,
+    "windows": windows.measure,
 }
 
 
