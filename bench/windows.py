@@ -51,8 +51,8 @@ async def measure_dispatch(options):
     theirs = [f"p{n:03}" for n in range(count)]
 
     server.say(f"making {count} tables")
-    server.psql(
-        DATABASE, "-c", f"""
+    tables = server.SCRATCH / "tables.sql"
+    tables.write_text(f"""
         CREATE TABLE news (id bigint, v int, x xid8 DEFAULT pg_current_xact_id());
         CREATE INDEX ON news (x);
         CREATE TABLE checkpoints (target text PRIMARY KEY, until xid8);
@@ -60,6 +60,7 @@ async def measure_dispatch(options):
         + "".join(function(name, "id % 10", "news") for name in ours + theirs)
         + "".join(f"INSERT INTO checkpoints VALUES ('{name}', '0');"
                   for name in theirs))
+    server.psql(DATABASE, "-f", tables)
     script = server.SCRATCH / "windows.sql"
     script.write_text("".join(f"""
         BEGIN;

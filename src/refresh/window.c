@@ -308,7 +308,8 @@ window_is_empty(Oid relid)
 		{
 			Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 			TupleTableSlot *slot = table_slot_create(relation, NULL);
-			TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
+			TableScanDesc scan = table_beginscan_strat(relation, snapshot, 0,
+													   NULL, true, false);
 
 			empty = empty &&
 				!table_scan_getnextslot(scan, ForwardScanDirection, slot);
