@@ -131,7 +131,7 @@ async def measure_merge(options):
     server.say(f"making {rows:,} rows")
     await connection.execute(
         f"""CREATE TABLE events AS
-            SELECT id AS id, id % 1000 AS v, id * 1000 / {rows} AS day,
+            SELECT id AS id, id % 1000 AS v, id * 1000::bigint / {rows} AS day,
                 pg_current_xact_id() AS x
             FROM generate_series(1, {rows}) AS id""", timeout=3600)
     await connection.execute(
