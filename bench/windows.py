@@ -128,6 +128,8 @@ async def measure_merge(options):
     rows = 50_000 if options.quick else 2_500_000
 
     connection = await server.connect(DATABASE)
+    # refresh() makes a plan of what is listed.
+    await server.configure(connection, bigbrotr_refresher__views="")
     server.say(f"making {rows:,} rows")
     await connection.execute(
         f"""CREATE TABLE events AS
