@@ -129,7 +129,8 @@ async def measure_merge(options):
 
     connection = await server.connect(DATABASE)
     # refresh() makes a plan of what is listed.
-    await server.configure(connection, bigbrotr_refresher__views="")
+    await server.configure(connection, bigbrotr_refresher__enabled="off",
+                           bigbrotr_refresher__views="counts_by_day")
     server.say(f"making {rows:,} rows")
     await connection.execute(
         f"""CREATE TABLE events AS

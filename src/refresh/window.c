@@ -183,7 +183,7 @@ window_set(const RefreshTarget *target, const char *until)
 	Oid			type = target->window_type;
 	Checkpoint	checkpoint = {0};
 	int64		most;
-	char text[	CHECKPOINT_TEXT_SIZE];
+	char		limit[CHECKPOINT_TEXT_SIZE];
 
 	if (type == XID8OID)
 		most = (int64) U64FromFullTransactionId(window_xmin());
@@ -196,15 +196,15 @@ window_set(const RefreshTarget *target, const char *until)
 	checkpoint.look.unseen = DT_NOBEGIN;
 
 	/* Transaction numbers have no sign. */
-	checkpoint_print(type, most, text);
+	checkpoint_print(type, most, limit);
 	if (checkpoint.until > most || (type == XID8OID && checkpoint.until < 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the last window cannot have ended in the future"),
 				 type == XID8OID ?
 				 errdetail("The oldest transaction that is not over is %s.",
-						   text) :
-				 errdetail("Now is %s.", text)));
+						   limit) :
+				 errdetail("Now is %s.", limit)));
 	checkpoint_write(target_qualified_name(target), &checkpoint);
 }
 
