@@ -88,6 +88,9 @@ INSERT INTO s.lists VALUES
 	(7, 'interval = 1h'),
 	(8, 'max_workers = 2'),
 	(9, 'bigbrotr_refresher.merge = off'),
+	(10, 'window_delay = 1h, max_window = 0'),
+	(11, 'window_delay = 1s'),
+	(12, 'max_window = -1'),
 	-- the server's
 	(20, 'work_mem = 256MB, JIT = off, temp_file_limit = 1GB, Synchronous_Commit = local'),
 	(21, 'work_memory = 1MB'),

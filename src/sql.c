@@ -613,6 +613,7 @@ sql_target(const char *name, Oid role)
 {
 	ViewList   *list = palloc(view_list_size(name));
 	ViewListError error;
+	ViewSettings own;
 	RefreshTarget target = {0};
 
 	if (!view_list_parse(name, list, &error))
@@ -632,7 +633,8 @@ sql_target(const char *name, Oid role)
 		target.schema = target_fold(list->specs[0].schema,
 									list->specs[0].schema_folds);
 	target.name = target_fold(list->specs[0].name, list->specs[0].name_folds);
-	target.merge = refresher_merge;
+	view_settings_read(NULL, &own);
+	target_take_settings(&target, &own);
 	target_resolve(&target, role);
 	return target;
 }
@@ -654,7 +656,7 @@ sql_apply_settings(const PlanItem *item, RefreshTarget *target)
 		return nest_level;
 	view_settings_apply(item->settings, NULL, GetUserId(), GUC_ACTION_SAVE);
 	view_settings_read(item->settings, &own);
-	target->merge = own.merge;
+	target_take_settings(target, &own);
 	target_resolve(target, GetUserId());
 	return nest_level;
 }

@@ -63,11 +63,14 @@ static int	work_cores;
 static void work_leave(int code, Datum arg);
 static bool work_goes_on(void);
 static void work_refresh(Queue *queue, LWLock *lock, int index, int active);
+static void work_attempt(WorkView *in_hand, int active);
+static void work_fold_backlog(WorkView *in_hand, int active);
 static void work_finish(WorkView *in_hand, LWLock *lock);
 static bool work_skip(WorkView *in_hand);
 static void work_try_to_skip(void *arg);
 static int	work_parallel_workers(int active);
-static RefreshTarget work_target(const QueueView *view, MergeMode merge);
+static RefreshTarget work_target(const QueueView *view,
+								 const ViewSettings *own);
 static void work_before_commit(const RefreshResult *result, void *arg);
 static void work_set_data_as_of(WorkView *in_hand);
 static void work_finish_abandoned(Queue *queue, LWLock *lock, int index);
@@ -161,11 +164,8 @@ static void
 work_refresh(Queue *queue, LWLock *lock, int index, int active)
 {
 	QueueView  *view = &queue->views[index];
-	RefreshTarget target;
-	RefreshRequest request = {0};
 	RefreshResult result = {0};
 	WorkView	in_hand = {0};
-	int64		backlog;
 
 	view->started_at = GetCurrentTimestamp();
 	status_begin_view(view->label);
@@ -181,29 +181,54 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
 		refresh_end();
 	else
 	{
-		target = work_target(view, in_hand.own.merge);
-		request.target = &target;
-		request.activity = psprintf("refreshing %s (%d/%d)", view->qualified,
-									view->number, queue->nviews);
-		request.refresh_timeout = in_hand.own.refresh_timeout;
-		request.lock_timeout = in_hand.own.lock_timeout;
-		request.parallel_workers = work_parallel_workers(active);
-		request.before_commit = work_before_commit;
-		request.before_commit_arg = &in_hand;
-		refresh_view(&request, &result);
-
-		/* A backlog is cut into windows, each a refresh of its own. */
-		backlog = result.window.limit;
-		while (result.committed && !result.window.empty &&
-			   result.window.end < backlog && work_goes_on())
-		{
-			work_report_view(view, &result);
-			in_hand.before = in_hand.known;
-			refresh_view(&request, &result);
-		}
+		work_attempt(&in_hand, active);
+		work_fold_backlog(&in_hand, active);
 	}
 	work_finish(&in_hand, lock);
 	work_in_hand = NULL;
+}
+
+/*
+ * Refresh the view in hand.  Its settings are in force, until the end of this.
+ */
+static void
+work_attempt(WorkView *in_hand, int active)
+{
+	const QueueView *view = in_hand->view;
+	RefreshTarget target = work_target(view, &in_hand->own);
+	RefreshRequest request = {0};
+
+	request.target = &target;
+	request.activity = psprintf("refreshing %s (%d/%d)", view->qualified,
+								view->number, in_hand->queue->nviews);
+	request.refresh_timeout = in_hand->own.refresh_timeout;
+	request.lock_timeout = in_hand->own.lock_timeout;
+	request.parallel_workers = work_parallel_workers(active);
+	request.before_commit = work_before_commit;
+	request.before_commit_arg = in_hand;
+	refresh_view(&request, in_hand->result);
+}
+
+/*
+ * If what was folded was only the first window of a backlog, fold the others,
+ * each as a refresh of its own.
+ */
+static void
+work_fold_backlog(WorkView *in_hand, int active)
+{
+	RefreshResult *result = in_hand->result;
+	int64		backlog = result->window.limit;
+
+	while (result->committed && !result->window.empty &&
+		   result->window.end < backlog && work_goes_on())
+	{
+		work_report_view(in_hand->view, result);
+		in_hand->before = in_hand->known;
+		if (!refresh_begin(queue_settings(in_hand->queue, in_hand->view),
+						   &in_hand->own, result))
+			break;
+		work_attempt(in_hand, active);
+	}
 }
 
 /*
@@ -303,7 +328,7 @@ work_parallel_workers(int active)
  * The target as it was planned; points into the queue.
  */
 static RefreshTarget
-work_target(const QueueView *view, MergeMode merge)
+work_target(const QueueView *view, const ViewSettings *own)
 {
 	RefreshTarget target = {0};
 
@@ -311,7 +336,7 @@ work_target(const QueueView *view, MergeMode merge)
 	target.name = view->name;
 	target.wildcard = view->wildcard;
 	target.too_complex = view->too_complex;
-	target.merge = merge;
+	target_take_settings(&target, own);
 	target.relid = view->relid;
 	target.funcid = view->funcid;
 	return target;

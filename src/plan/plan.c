@@ -273,6 +273,7 @@ plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
 {
 	PlanItem	item = {0};
 	PlanStep	step = {0};
+	ViewSettings own;
 	ErrorData  *wrong = NULL;
 	PlanKey		key;
 	PlanEntry  *entry;
@@ -282,7 +283,8 @@ plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
 	item.target.schema = schema ? pstrdup(schema) : NULL;
 	item.target.name = pstrdup(name);
 	item.target.wildcard = spec->name == NULL;
-	item.target.merge = refresher_merge;
+	view_settings_read(NULL, &own);
+	target_take_settings(&item.target, &own);
 	item.spec = spec - builder->list->specs;
 	item.stage = spec->stage;
 	item.interval = spec->interval;
@@ -350,7 +352,7 @@ plan_read_settings(void *arg)
 	ViewSettings own;
 
 	view_settings_check(item->settings, step->builder->role, &own);
-	item->target.merge = own.merge;
+	target_take_settings(&item->target, &own);
 	if (view_settings_find(item->settings, "retry_interval") != NULL)
 		item->retry_interval = own.retry_interval;
 }

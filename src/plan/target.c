@@ -76,6 +76,17 @@ static const char *target_display_function(const char *schema,
 static const char *target_relkind_name(char relkind);
 
 /*
+ * Let these be the parameters that hold for a target.
+ */
+void
+target_take_settings(RefreshTarget *target, const ViewSettings *own)
+{
+	target->merge = own->merge;
+	target->window_delay = own->window_delay;
+	target->max_window = own->max_window;
+}
+
+/*
  * Find what target->schema and target->name stand for now, and fill in the
  * rest.  "role" is the one that will call the function.
  *

@@ -13,6 +13,7 @@
 #include "nodes/primnodes.h"
 
 #include "src/common/settings.h"
+#include "src/plan/view_settings.h"
 
 /* Room for a label: two names of which every byte is written as \xNN */
 #define TARGET_LABEL_SIZE	(8 * NAMEDATALEN + 8)
@@ -31,8 +32,8 @@ typedef enum RefreshMethod
 
 /*
  * A name, and what the catalogs say of it.  A target need not be a relation:
- * a function alone will do, and then relid is invalid.  The first five are
- * what target_resolve() is given.
+ * a function alone will do, and then relid is invalid.  The first part is what
+ * target_resolve() is given.
  */
 typedef struct RefreshTarget
 {
@@ -40,7 +41,9 @@ typedef struct RefreshTarget
 	const char *name;
 	bool		wildcard;		/* a "*" of the list stands for it */
 	bool		too_complex;	/* its query is, as the plan has found */
-	MergeMode	merge;			/* the parameter, as it holds for this view */
+	MergeMode	merge;			/* the parameters, as they hold for this view */
+	int			window_delay;
+	int			max_window;
 
 	Oid			relid;			/* the relation, if there is one */
 	char		relkind;		/* its kind, or 0 */
@@ -57,6 +60,8 @@ typedef struct RefreshTarget
 	const char *hint;			/* or NULL */
 } RefreshTarget;
 
+extern void target_take_settings(RefreshTarget *target,
+								 const ViewSettings *own);
 extern void target_resolve(RefreshTarget *target, Oid role);
 extern void target_check_unchanged(const RefreshTarget *planned,
 								   const RefreshTarget *now);

@@ -27,6 +27,8 @@ static const char *const view_settings_ours[] = {
 	"retry_interval",
 	"skip_unchanged",
 	"merge",
+	"window_delay",
+	"max_window",
 };
 
 static bool view_settings_is_ours(const char *name);
@@ -97,6 +99,8 @@ view_settings_read(const char *settings, ViewSettings *own)
 	own->retry_interval = refresher_retry_interval;
 	own->skip_unchanged = refresher_skip_unchanged;
 	own->merge = refresher_merge;
+	own->window_delay = refresher_window_delay;
+	own->max_window = refresher_max_window;
 	if (settings != NULL)
 		AtEOXact_GUC(true, nest_level);
 }

@@ -22,6 +22,8 @@ typedef struct ViewSettings
 	int			retry_interval; /* in seconds; 0: none */
 	bool		skip_unchanged;
 	MergeMode	merge;
+	int			window_delay;	/* in seconds */
+	int			max_window;		/* in seconds, or transactions; 0: none */
 } ViewSettings;
 
 extern Size view_settings_size(const char *settings);

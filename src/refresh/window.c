@@ -81,9 +81,12 @@ static void window_refuse_rows(const RefreshTarget *target);
 static void window_check(const RefreshTarget *target,
 						 const Checkpoint *checkpoint);
 static bool window_is_empty(Oid relid);
-static int64 window_limit(Oid type, WindowLook *look, bool own);
-static int64 window_limit_by_time(Oid type, TimestampTz safe);
-static int64 window_end(Oid type, int64 after, int64 limit);
+static int64 window_limit(const RefreshTarget *target, WindowLook *look,
+						  bool own);
+static int64 window_limit_by_time(const RefreshTarget *target,
+								  TimestampTz safe);
+static int64 window_end(const RefreshTarget *target, int64 after,
+						int64 limit);
 static int64 window_beginning(Oid type);
 static FullTransactionId window_xmin(void);
 static TimestampTz window_time(Oid type, int64 bound);
@@ -116,8 +119,8 @@ window_open(const RefreshTarget *target, WindowResult *result)
 	window_lock(target, name, &checkpoint);
 	now = GetCurrentTimestamp();
 	after = checkpoint.until;
-	limit = window_limit(type, &checkpoint.look, true);
-	checkpoint.until = window_end(type, after, limit);
+	limit = window_limit(target, &checkpoint.look, true);
+	checkpoint.until = window_end(target, after, limit);
 
 	/*
 	 * What is known of prepared transactions must be kept, or the next look
@@ -158,10 +161,10 @@ window_preview(const RefreshTarget *target, WindowPreview *preview)
 		checkpoint.type != type)
 		return false;
 
-	limit = Max(window_limit(type, &checkpoint.look, false),
+	limit = Max(window_limit(target, &checkpoint.look, false),
 				checkpoint.until);
 	checkpoint_print(type, checkpoint.until, preview->after);
-	checkpoint_print(type, window_end(type, checkpoint.until, limit),
+	checkpoint_print(type, window_end(target, checkpoint.until, limit),
 					 preview->until);
 	preview->backlog = -1;
 	if (checkpoint.until > window_beginning(type) || type == XID8OID)
@@ -329,16 +332,16 @@ window_is_empty(Oid relid)
  * becomes what this one sees.
  */
 static int64
-window_limit(Oid type, WindowLook *look, bool own)
+window_limit(const RefreshTarget *target, WindowLook *look, bool own)
 {
 	WindowLook	last = *look;
 	int64		limit;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (type != XID8OID)
+	if (target->window_type != XID8OID)
 	{
 		window_look(&last, own, look);
-		limit = window_limit_by_time(type, look->safe);
+		limit = window_limit_by_time(target, look->safe);
 	}
 	else
 	{
@@ -359,15 +362,15 @@ window_limit(Oid type, WindowLook *look, bool own)
  * not over began before "safe".
  */
 static int64
-window_limit_by_time(Oid type, TimestampTz safe)
+window_limit_by_time(const RefreshTarget *target, TimestampTz safe)
 {
 	TimestampTz first;
 	int64		second;
 
 	if (TIMESTAMP_IS_NOBEGIN(safe))
 		return PG_INT64_MIN;
-	first = safe - refresher_window_delay * USECS_PER_SEC;
-	if (type == TIMESTAMPTZOID)
+	first = safe - target->window_delay * USECS_PER_SEC;
+	if (target->window_type == TIMESTAMPTZOID)
 		return first - 1;
 	second = first / USECS_PER_SEC;
 	if (second * USECS_PER_SEC > first)
@@ -380,9 +383,10 @@ window_limit_by_time(Oid type, TimestampTz safe)
  * starts at the beginning is not cut: nobody knows where rows begin.
  */
 static int64
-window_end(Oid type, int64 after, int64 limit)
+window_end(const RefreshTarget *target, int64 after, int64 limit)
 {
-	int64		most = refresher_max_window;
+	Oid			type = target->window_type;
+	int64		most = target->max_window;
 
 	if (type == TIMESTAMPTZOID)
 		most *= USECS_PER_SEC;
