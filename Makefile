@@ -3,6 +3,7 @@ MODULE_big = bigbrotr_refresher
 OBJS = \
 	bigbrotr_refresher.o \
 	src/sql.o \
+	src/sql_refresh.o \
 	src/worker/clock.o \
 	src/worker/decide.o \
 	src/worker/launch.o \

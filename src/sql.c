@@ -1,7 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * sql.c
- *	  The functions of the extension's schema.
+ *	  The functions of the extension's schema that tell or ask for something.
+ *
+ * Those that refresh are in sql_refresh.c.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -13,8 +15,6 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "commands/async.h"
-#include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -23,12 +23,10 @@
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "src/common/compat.h"
 #include "src/common/log.h"
 #include "src/common/settings.h"
 #include "src/plan/plan.h"
@@ -36,9 +34,9 @@
 #include "src/record/history.h"
 #include "src/record/request.h"
 #include "src/record/status.h"
-#include "src/record/told.h"
 #include "src/refresh/change.h"
 #include "src/refresh/window.h"
+#include "src/sql.h"
 #include "src/worker/schedule.h"
 
 /* Of smaller views it does not matter how they are refreshed. */
@@ -51,9 +49,6 @@
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_plan);
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_status);
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_run);
-PG_FUNCTION_INFO_V1(bigbrotr_refresher_refresh);
-PG_FUNCTION_INFO_V1(bigbrotr_refresher_refresh_part);
-PG_FUNCTION_INFO_V1(bigbrotr_refresher_set_window);
 
 /* A row in the making */
 typedef struct SqlRow
@@ -66,28 +61,14 @@ typedef struct SqlRow
 static const char *sql_advice(const RefreshTarget *target,
 							  const ViewState *known);
 static void sql_put_window(SqlRow *row, const RefreshTarget *target);
-static void sql_check_owner(const RefreshTarget *target);
-static void sql_require_preload(void);
-static RefreshPlan *sql_plan_as_worker(void);
-static const char *sql_label_as_worker(const RefreshTarget *target);
 static void sql_take_search_path(void);
 static const pg_tz *sql_worker_zone(void);
-static Oid	sql_worker_role(void);
 static bool sql_is_member(List *names, const char *name);
 static void sql_put_status(ReturnSetInfo *rsinfo, const StatusReport *report);
 static const char *sql_state_name(StatusState state);
 static Datum sql_running(const StatusReport *report);
 static Datum sql_buckets(const StatusData *data);
 static Datum sql_labels(const RefreshPlan *plan, const int *items, int nitems);
-static RefreshTarget sql_target(const char *name, Oid role);
-static int	sql_apply_settings(const PlanItem *item, RefreshTarget *target);
-static TimestampTz sql_data_as_of(const RefreshPlan *plan,
-								  const PlanItem *item,
-								  const RefreshResult *result);
-static const PlanItem *sql_find_item(const RefreshPlan *plan,
-									 const RefreshTarget *target);
-static void sql_refuse_null(FunctionCallInfo fcinfo, int number,
-							const char *function, const char *hint);
 static Datum sql_text(const char *value);
 static void sql_put(SqlRow *row, Datum value);
 static void sql_put_null(SqlRow *row);
@@ -205,7 +186,7 @@ sql_put_window(SqlRow *row, const RefreshTarget *target)
  * Make the plan that the worker would make: with its search_path if it runs,
  * else with the caller's; functions are judged by the worker's role.
  */
-static RefreshPlan *
+RefreshPlan *
 sql_plan_as_worker(void)
 {
 	int			nest_level = NewGUCNestLevel();
@@ -222,7 +203,7 @@ sql_plan_as_worker(void)
  *
  * What is not listed must not look like something that is.
  */
-static const char *
+const char *
 sql_label_as_worker(const RefreshTarget *target)
 {
 	int			nest_level = NewGUCNestLevel();
@@ -268,7 +249,7 @@ sql_worker_zone(void)
 /*
  * The role that the worker connects as, or would.
  */
-static Oid
+Oid
 sql_worker_role(void)
 {
 	Oid			role = BOOTSTRAP_SUPERUSERID;
@@ -461,250 +442,10 @@ bigbrotr_refresher_run(PG_FUNCTION_ARGS)
 }
 
 /*
- * refresh(view): refresh one view here, with the caller's rights.
- *
- * The name is one of the list's grammar, looked up by the caller's
- * search_path.  It need not be in the list.
- */
-Datum
-bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
-{
-	RefreshTarget target;
-	RefreshResult result;
-	const PlanItem *item;
-	RefreshPlan *plan;
-	const char *label;
-	ViewState	known = {0};
-	int			nest_level;
-	int			nwindows = 0;
-	int64		backlog = 0;
-
-	sql_require_preload();
-	sql_refuse_null(fcinfo, 0, "refresh(view)",
-					"Pass the name of the view to refresh.");
-	target = sql_target(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId());
-	plan = sql_plan_as_worker();
-	item = sql_find_item(plan, &target);
-	if (target.refused != NULL)
-		ereport(NOTICE,
-				(errmsg("the refresh function of %s is not called, since role \"%s\", to which it belongs, is not trusted",
-						target_display(target_qualified_name(&target)),
-						target.refused)));
-
-	/* What is not listed must not look like something that is. */
-	label = item ? item->label : target_qualified_name(&target);
-	do
-	{
-		nest_level = sql_apply_settings(item, &target);
-		refresh_in_session(&target, &result);
-		AtEOXact_GUC(true, nest_level);
-		known.duration = result.outcome == REFRESH_SKIPPED ?
-			0 : result.duration;
-		known.data_as_of = sql_data_as_of(plan, item, &result);
-		history_write(label, &known, &result);
-		if (nwindows++ == 0)
-			backlog = result.window.limit;
-	} while (!result.window.empty && result.window.end < backlog);
-	if (refresher_notify_channel[0] && result.outcome == REFRESH_REFRESHED)
-		Async_Notify(refresher_notify_channel, label);
-	told_at_commit(TOLD_VIEWS);
-	PG_RETURN_VOID();
-}
-
-/*
- * set_window(target, until): say where the last window of a target ended.
- */
-Datum
-bigbrotr_refresher_set_window(PG_FUNCTION_ARGS)
-{
-	RefreshTarget target;
-
-	sql_require_preload();
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("arguments of function %s must not be null",
-						"set_window(target, until)")));
-	target = sql_target(text_to_cstring(PG_GETARG_TEXT_PP(0)),
-						sql_worker_role());
-	if (target.method == REFRESH_METHOD_NONE)
-		target_raise(&target);
-	if (target.method != REFRESH_METHOD_WINDOW)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("%s is not refreshed by windows",
-						target_display(target_qualified_name(&target))),
-				 errdetail("Its method is \"%s\".",
-						   target_method_name(target.method))));
-	sql_check_owner(&target);
-	window_set(&target, text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	PG_RETURN_VOID();
-}
-
-/*
- * Raise an ERROR unless the current user owns the target: the table, or the
- * function if that is all there is.
- */
-static void
-sql_check_owner(const RefreshTarget *target)
-{
-	if (OidIsValid(target->relid) ? compat_owns_relation(target->relid) :
-		compat_owns_function(target->funcid))
-		return;
-	aclcheck_error(ACLCHECK_NOT_OWNER,
-				   OidIsValid(target->relid) ?
-				   get_relkind_objtype(target->relkind) : OBJECT_FUNCTION,
-				   target_qualified_name(target));
-}
-
-/*
- * refresh(view, condition): refresh the rows of one materialized view for which
- * the condition holds.
- *
- * Always by merging, whether the view has a refresh function or not.  The
- * worker need not know: the schedule is as it was.
- */
-Datum
-bigbrotr_refresher_refresh_part(PG_FUNCTION_ARGS)
-{
-	RefreshTarget target;
-	RefreshResult result;
-	const char *label;
-	ViewState	known;
-	ViewState	state = {0};
-
-	sql_require_preload();
-	sql_refuse_null(fcinfo, 0, "refresh(view, condition)",
-					"Pass the name of the view to refresh.");
-	sql_refuse_null(fcinfo, 1, "refresh(view, condition)",
-					"Pass a condition on columns of a unique index of the view.");
-	target = sql_target(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId());
-	if (!OidIsValid(target.relid) && target.method == REFRESH_METHOD_NONE)
-		target_raise(&target);
-	if (target.relkind != RELKIND_MATVIEW)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("%s is not a materialized view",
-						target_display(target_qualified_name(&target))),
-				 errhint("Only materialized views can be refreshed in part.")));
-	if (refresher_merge == MERGE_OFF)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("no view can be refreshed in part while \"" REFRESHER_NAME ".merge\" is off"),
-				 errhint("Set it to \"worker\" or \"all\".")));
-	refresh_part_in_session(&target, text_to_cstring(PG_GETARG_TEXT_PP(1)),
-							&result);
-
-	label = sql_label_as_worker(&target);
-	(void) history_read_last(label, &known);
-	state.failures = known.failures;
-	history_write(label, &state, &result);
-	if (refresher_notify_channel[0])
-		Async_Notify(refresher_notify_channel, label);
-	PG_RETURN_VOID();
-}
-
-/*
- * What the name of one view stands for, in the list's grammar, looked up by the
- * caller's search_path.  "role" is the one that would call its function.
- */
-static RefreshTarget
-sql_target(const char *name, Oid role)
-{
-	ViewList   *list = palloc(view_list_size(name));
-	ViewListError error;
-	ViewSettings own;
-	RefreshTarget target = {0};
-
-	if (!view_list_parse(name, list, &error))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("invalid name of a view: \"%s\"", name),
-				 errdetail("At character %d: %s.", error.position,
-						   log_valid(error.reason))));
-	if (list->nspecs != 1 || list->specs[0].name == NULL ||
-		list->specs[0].interval != 0 || list->specs[0].settings != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("invalid name of a view: \"%s\"", name),
-				 errdetail("Exactly one view can be named, without an interval or settings.")));
-
-	if (list->specs[0].schema != NULL)
-		target.schema = target_fold(list->specs[0].schema,
-									list->specs[0].schema_folds);
-	target.name = target_fold(list->specs[0].name, list->specs[0].name_folds);
-	view_settings_read(NULL, &own);
-	target_take_settings(&target, &own);
-	target_resolve(&target, role);
-	return target;
-}
-
-/*
- * Let the settings that the list gives to a view be in force, as far as the
- * caller may set them, until the nest level that is returned is left.
- *
- * The timeouts are not among them: the caller's own limits hold for a
- * statement of his.
- */
-static int
-sql_apply_settings(const PlanItem *item, RefreshTarget *target)
-{
-	int			nest_level = NewGUCNestLevel();
-	ViewSettings own;
-
-	if (item == NULL || item->settings == NULL)
-		return nest_level;
-	view_settings_apply(item->settings, NULL, GetUserId(), GUC_ACTION_SAVE);
-	view_settings_read(item->settings, &own);
-	target_take_settings(target, &own);
-	target_resolve(target, GetUserId());
-	return nest_level;
-}
-
-/*
- * The age of the data after a refresh outside of any cycle: that of the oldest
- * data that it was made of.
- */
-static TimestampTz
-sql_data_as_of(const RefreshPlan *plan, const PlanItem *item,
-			   const RefreshResult *result)
-{
-	TimestampTz data_as_of = result->window.used ?
-		result->window.as_of : result->started_at;
-
-	for (int i = 0; item != NULL && i < item->ndepends; i++)
-	{
-		ViewState	known;
-
-		if (history_read_last(plan->items[item->depends[i]].label, &known) &&
-			known.data_as_of != 0 && data_as_of != 0)
-			data_as_of = Min(data_as_of, known.data_as_of);
-	}
-	return data_as_of;
-}
-
-/*
- * The item of a plan that stands for the same thing, or NULL.
- */
-static const PlanItem *
-sql_find_item(const RefreshPlan *plan, const RefreshTarget *target)
-{
-	for (int i = 0; i < plan->nitems; i++)
-	{
-		const RefreshTarget *other = &plan->items[i].target;
-
-		if (other->relid == target->relid &&
-			(OidIsValid(target->relid) || other->funcid == target->funcid))
-			return &plan->items[i];
-	}
-	return NULL;
-}
-
-/*
  * Raise an ERROR if the server was started without the library: then there
  * are neither parameters nor workers.
  */
-static void
+void
 sql_require_preload(void)
 {
 	if (!status_available())
@@ -731,7 +472,7 @@ sql_labels(const RefreshPlan *plan, const int *items, int nitems)
 /*
  * Raise an ERROR if this argument, counted from 0, is null.
  */
-static void
+void
 sql_refuse_null(FunctionCallInfo fcinfo, int number, const char *function,
 				const char *hint)
 {
