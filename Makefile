@@ -27,6 +27,7 @@ OBJS = \
 	src/refresh/change.o \
 	src/refresh/condition.o \
 	src/refresh/checkpoint.o \
+	src/refresh/execute.o \
 	src/refresh/hook.o \
 	src/refresh/merge.o \
 	src/refresh/merge_command.o \

@@ -20,16 +20,11 @@
 #include "commands/prepare.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
-#include "common/hashfn.h"
 #include "executor/instrument.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "optimizer/cost.h"
-#include "parser/parse_node.h"
 #include "pgstat.h"
 #include "storage/lock.h"
-#include "tcop/pquery.h"
-#include "tcop/utility.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -40,6 +35,7 @@
 #include "src/common/attempt.h"
 #include "src/common/elapsed.h"
 #include "src/common/settings.h"
+#include "src/refresh/execute.h"
 #include "src/refresh/hook.h"
 #include "src/refresh/merge_command.h"
 #include "src/refresh/refresh.h"
@@ -90,15 +86,6 @@ static RefreshTarget refresh_check(const RefreshTarget *planned,
 								   RefreshResult *result);
 static void refresh_fold(const RefreshTarget *target, WindowResult *window);
 static bool refresh_writes_view(RefreshMethod method);
-static void refresh_execute(const RefreshTarget *target, List *args,
-							DestReceiver *dest);
-static void refresh_setup_parser(ParseState *pstate, void *arg);
-static Node *refresh_parse_name(ParseState *pstate, ColumnRef *name);
-static void refresh_call(const RefreshTarget *target);
-static void refresh_call_atomically(const RefreshTarget *target, List *args);
-static void refresh_run_call(const RefreshTarget *target, List *args,
-							 const char *text, ProcessUtilityContext context);
-static void refresh_call_context(void *arg);
 static void refresh_reset_session(void);
 static void refresh_reset_role(void);
 static void refresh_drop_temporary(void);
@@ -283,9 +270,9 @@ refresh_here(const RefreshTarget *target, RefreshResult *result)
 	if (now.method == REFRESH_METHOD_WINDOW)
 		refresh_fold(&now, &result->window);
 	else if (now.method == REFRESH_METHOD_PROCEDURE)
-		refresh_call_atomically(&now, NIL);
+		execute_procedure_atomically(&now, NIL);
 	else
-		refresh_execute(&now, NIL, None_Receiver);
+		execute_query(&now, NIL, None_Receiver);
 }
 
 /*
@@ -430,9 +417,9 @@ refresh_in_transaction(void *arg)
 	if (now.method == REFRESH_METHOD_WINDOW)
 		refresh_fold(&now, &result->window);
 	else if (now.method == REFRESH_METHOD_PROCEDURE)
-		refresh_call(&now);
+		execute_procedure(&now);
 	else
-		refresh_execute(&now, NIL, None_Receiver);
+		execute_query(&now, NIL, None_Receiver);
 	refresh_fire_deferred();
 	merge_scope_reset();
 	result->merged = hook_has_merged(&result->rows);
@@ -512,9 +499,9 @@ refresh_fold(const RefreshTarget *target, WindowResult *window)
 	if (args == NIL)
 		return;
 	if (get_func_prokind(target->funcid) == PROKIND_PROCEDURE)
-		refresh_call_atomically(target, args);
+		execute_procedure_atomically(target, args);
 	else
-		refresh_execute(target, args, window_receiver(window));
+		execute_query(target, args, window_receiver(window));
 }
 
 /*
@@ -526,156 +513,6 @@ refresh_writes_view(RefreshMethod method)
 	return method == REFRESH_METHOD_PLAIN ||
 		method == REFRESH_METHOD_CONCURRENTLY ||
 		method == REFRESH_METHOD_MERGE;
-}
-
-/*
- * Run what is one transaction by SPI.
- */
-static void
-refresh_execute(const RefreshTarget *target, List *args, DestReceiver *dest)
-{
-	const char *command = target_command(target);
-	SPIPrepareOptions parsing = {0};
-	SPIExecuteOptions execution = {0};
-	SPIPlanPtr	plan;
-	int			code;
-
-	if (OidIsValid(target->funcid))
-	{
-		parsing.parserSetup = refresh_setup_parser;
-		parsing.parserSetupArg = target_call(target, args);
-	}
-	execution.dest = dest;
-
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	plan = SPI_prepare_extended(command, &parsing);
-	code = plan ? SPI_execute_plan_extended(plan, &execution) : SPI_result;
-	if (code < 0)
-		elog(ERROR, "could not execute \"%s\": %s",
-			 command, SPI_result_code_string(code));
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "could not disconnect from SPI");
-	PopActiveSnapshot();
-}
-
-/*
- * Have a command "SELECT name" parsed as the call of a function.
- */
-static void
-refresh_setup_parser(ParseState *pstate, void *arg)
-{
-	pstate->p_pre_columnref_hook = refresh_parse_name;
-	pstate->p_ref_hook_state = arg;
-}
-
-static Node *
-refresh_parse_name(ParseState *pstate, ColumnRef *name)
-{
-	const FuncExpr *call = pstate->p_ref_hook_state;
-
-	if (call->funcretset)
-		pstate->p_hasTargetSRFs = true;
-	return copyObject((Node *) call);
-}
-
-/*
- * Call a procedure in such a way that it may COMMIT.
- *
- * What runs after a COMMIT needs a snapshot that belongs to a portal, for the
- * transaction of any other is gone.  A background worker has no portal, so we
- * make one that has nothing to run but is active during the call.
- */
-static void
-refresh_call(const RefreshTarget *target)
-{
-	Portal		caller_portal = ActivePortal;
-	MemoryContext caller_context = PortalContext;
-	Portal		portal = CreatePortal("", true, true);
-	const char *text;
-
-	/* A COMMIT ends the context that we are in, but not the portal's. */
-	MemoryContextSwitchTo(portal->portalContext);
-	text = target_command(target);
-
-	portal->visible = false;
-	PortalDefineQuery(portal, NULL, text, CMDTAG_CALL, NIL, NULL);
-	PortalStart(portal, NULL, 0, InvalidSnapshot);
-	MarkPortalActive(portal);
-
-	PG_TRY();
-	{
-		ActivePortal = portal;
-		PortalContext = portal->portalContext;
-		EnsurePortalSnapshotExists();
-		refresh_run_call(target, NIL, text, PROCESS_UTILITY_QUERY_NONATOMIC);
-		if (portal->portalSnapshot != NULL && ActiveSnapshotSet())
-			PopActiveSnapshot();
-		portal->portalSnapshot = NULL;
-	}
-	PG_CATCH();
-	{
-		MarkPortalFailed(portal);
-		ActivePortal = caller_portal;
-		PortalContext = caller_context;
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-
-	ActivePortal = caller_portal;
-	PortalContext = caller_context;
-	MemoryContextSwitchTo(TopTransactionContext);
-	MarkPortalDone(portal);
-	PortalDrop(portal, false);
-}
-
-/*
- * Call a procedure such that it cannot COMMIT.
- */
-static void
-refresh_call_atomically(const RefreshTarget *target, List *args)
-{
-	PushActiveSnapshot(GetTransactionSnapshot());
-	refresh_run_call(target, args, target_command(target),
-					 PROCESS_UTILITY_QUERY);
-	PopActiveSnapshot();
-}
-
-/*
- * Call a procedure by its OID.  Extensions that watch statements see a CALL
- * with an identifier of its own, as they would of one that was parsed.
- */
-static void
-refresh_run_call(const RefreshTarget *target, List *args, const char *text,
-				 ProcessUtilityContext context)
-{
-	PlannedStmt *statement = makeNode(PlannedStmt);
-	CallStmt   *call = makeNode(CallStmt);
-	ErrorContextCallback callback;
-
-	call->funcexpr = target_call(target, args);
-	statement->commandType = CMD_UTILITY;
-	statement->queryId = hash_bytes_extended((const unsigned char *) text,
-											 strlen(text), 0);
-	statement->canSetTag = true;
-	statement->utilityStmt = (Node *) call;
-	statement->stmt_location = -1;
-
-	callback.callback = refresh_call_context;
-	callback.arg = unconstify(char *, text);
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-	ProcessUtility(statement, text, false, context, NULL, NULL,
-				   CreateDestReceiver(DestNone), NULL);
-	error_context_stack = callback.previous;
-	CommandCounterIncrement();
-}
-
-static void
-refresh_call_context(void *arg)
-{
-	errcontext("SQL statement \"%s\"", (const char *) arg);
 }
 
 /*
