@@ -45,6 +45,7 @@ OBJS = \
 	src/plan/depend.o \
 	src/plan/plan.o \
 	src/plan/target.o \
+	src/plan/target_explain.o \
 	src/plan/view_list.o \
 	src/plan/view_settings.o \
 	src/common/attempt.o \

@@ -32,7 +32,6 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/scansup.h"
@@ -48,10 +47,8 @@
 #include "src/common/compat.h"
 #include "src/common/log.h"
 #include "src/common/settings.h"
-#include "src/plan/depend.h"
 #include "src/plan/target.h"
-
-#define TARGET_SUFFIX "_refresh"
+#include "src/plan/target_explain.h"
 
 static char *target_quote(const char *schema, const char *name);
 static void target_find_relation(RefreshTarget *target);
@@ -60,20 +57,9 @@ static void target_choose_window(RefreshTarget *target, Oid role);
 static HeapTuple target_find_function(RefreshTarget *target, Oid type);
 static HeapTuple target_function_in(const char *name, Oid type, Oid namespace);
 static bool target_trusts(Form_pg_proc proc, Oid role);
-static const char *target_role_name(Oid role);
 static bool target_has_trigger_in_c(EventTriggerEvent event);
 static void target_choose_refresh(RefreshTarget *target);
 static bool target_has_full_unique_index(Oid relid);
-static bool target_explain_encoding(RefreshTarget *target);
-static void target_explain_complexity(RefreshTarget *target);
-static void target_explain_distrust(RefreshTarget *target, Form_pg_proc proc,
-									Oid role);
-static void target_explain_ambiguity(RefreshTarget *target, Oid one,
-									 Oid other);
-static void target_explain_missing(RefreshTarget *target);
-static const char *target_display_function(const char *schema,
-										   const char *name);
-static const char *target_relkind_name(char relkind);
 
 /*
  * Let these be the parameters that hold for a target.
@@ -549,18 +535,6 @@ target_trusts(Form_pg_proc proc, Oid role)
 }
 
 /*
- * The name of a role, which may have been dropped.  Roles are shared by
- * databases of all encodings.
- */
-static const char *
-target_role_name(Oid role)
-{
-	const char *name = GetUserNameFromId(role, true);
-
-	return name != NULL ? log_valid(name) : "(dropped)";
-}
-
-/*
  * Choose between merging, REFRESH CONCURRENTLY and REFRESH, by what each asks
  * for.  (merge.c, and matview.c of the server, have the same rules.)
  */
@@ -623,141 +597,4 @@ target_has_full_unique_index(Oid relid)
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 	return found;
-}
-
-/*
- * If the name is not one that this database can have, say so.  (One list serves
- * databases of several encodings.)
- */
-static bool
-target_explain_encoding(RefreshTarget *target)
-{
-	const char *name = target->name;
-
-	if (target->schema != NULL &&
-		!pg_verifymbstr(target->schema, strlen(target->schema), true))
-		name = target->schema;
-	else if (pg_verifymbstr(name, strlen(name), true))
-		return false;
-
-	target->sqlerrcode = ERRCODE_CHARACTER_NOT_IN_REPERTOIRE;
-	target->message = psprintf("name %s is not valid in the encoding \"%s\" of this database",
-							   target_display(target_label(NULL, name)),
-							   GetDatabaseEncodingName());
-	target->detail = "Names of the list are compared byte by byte with those of each database.";
-	target->hint = "Write the list in the encoding of this database, or give the view a name in ASCII.";
-	return true;
-}
-
-static void
-target_explain_complexity(RefreshTarget *target)
-{
-	target->sqlerrcode = ERRCODE_STATEMENT_TOO_COMPLEX;
-	target->message = psprintf("query of view %s is too complex",
-							   target_display(target_label(target->schema,
-														   target->name)));
-	target->detail = psprintf("More than %d views are nested below it, or it refers to more than %d relations when they are expanded.",
-							  DEPEND_MAX_DEPTH, DEPEND_MAX_REFERENCES);
-	target->hint = "Make one of the views below it a materialized view.";
-}
-
-static void
-target_explain_distrust(RefreshTarget *target, Form_pg_proc proc, Oid role)
-{
-	const char *schema = get_namespace_name(proc->pronamespace);
-
-	target->sqlerrcode = ERRCODE_INSUFFICIENT_PRIVILEGE;
-	target->message = psprintf("refresh function %s belongs to role \"%s\", which is not trusted",
-							   target_display_function(schema,
-													   NameStr(proc->proname)),
-							   target_role_name(proc->proowner));
-	target->detail = psprintf("A refresh function must belong to a superuser or to a role that has the privileges of \"%s\".",
-							  target_role_name(role));
-	target->hint = "Change the owner of the function, or drop it.";
-}
-
-static void
-target_explain_ambiguity(RefreshTarget *target, Oid one, Oid other)
-{
-	Oid			namespace = get_func_namespace(target->funcid);
-	const char *name = get_func_name(target->funcid);
-
-	target->method = REFRESH_METHOD_NONE;
-	target->funcid = target->window_type = InvalidOid;
-	target->sqlerrcode = ERRCODE_AMBIGUOUS_FUNCTION;
-	target->message = psprintf("refresh function %s is ambiguous",
-							   target_display_function(get_namespace_name(namespace),
-													   name));
-	target->detail = psprintf("One takes a window of type %s, another one a window of type %s.",
-							  format_type_be(one), format_type_be(other));
-	target->hint = "Drop all but one of them.";
-}
-
-static void
-target_explain_missing(RefreshTarget *target)
-{
-	const char *name = target_display(target_label(target->schema,
-												   target->name));
-	const char *function =
-		target_display_function(target->schema,
-								psprintf("%s" TARGET_SUFFIX, target->name));
-
-	if (target->schema != NULL &&
-		!OidIsValid(get_namespace_oid(target->schema, true)))
-	{
-		target->sqlerrcode = ERRCODE_UNDEFINED_SCHEMA;
-		target->message = psprintf("schema %s does not exist",
-								   target_display(target_label(NULL, target->schema)));
-		target->hint = "Create it, or correct the name.";
-		return;
-	}
-
-	target->sqlerrcode = ERRCODE_UNDEFINED_FUNCTION;
-	if (target->relkind != 0)
-	{
-		target->message = psprintf("refresh function %s does not exist",
-								   function);
-		target->detail = psprintf("%s is a %s, and only a materialized view can do without.",
-								  name,
-								  target_relkind_name(target->relkind));
-		target->hint = "Create a function of this name without arguments, or correct the name.";
-		return;
-	}
-	target->message = psprintf("materialized view or refresh function %s does not exist",
-							   name);
-	target->detail = psprintf("There is neither a materialized view %s nor a function %s without arguments.",
-							  name, function);
-	target->hint = target->schema != NULL ?
-		"Create one of them, or correct the name." :
-		"Create one of them in a schema of the search_path, or name the schema that has it.";
-}
-
-/*
- * The name of a function as messages have it.
- */
-static const char *
-target_display_function(const char *schema, const char *name)
-{
-	return target_display(psprintf("%s()", target_label(schema, name)));
-}
-
-static const char *
-target_relkind_name(char relkind)
-{
-	switch (relkind)
-	{
-		case RELKIND_RELATION:
-		case RELKIND_PARTITIONED_TABLE:
-			return "table";
-		case RELKIND_VIEW:
-			return "view";
-		case RELKIND_FOREIGN_TABLE:
-			return "foreign table";
-		case RELKIND_SEQUENCE:
-			return "sequence";
-		case RELKIND_COMPOSITE_TYPE:
-			return "composite type";
-		default:
-			return "relation of another kind";
-	}
 }

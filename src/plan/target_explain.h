@@ -1,0 +1,29 @@
+/*-------------------------------------------------------------------------
+ *
+ * target_explain.h
+ *	  Why a target cannot be refreshed, in words.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TARGET_EXPLAIN_H
+#define TARGET_EXPLAIN_H
+
+#include "catalog/pg_proc.h"
+
+#include "src/plan/target.h"
+
+/* What a refresh function has in its name, after that of the target */
+#define TARGET_SUFFIX "_refresh"
+
+extern bool target_explain_encoding(RefreshTarget *target);
+extern void target_explain_complexity(RefreshTarget *target);
+extern void target_explain_distrust(RefreshTarget *target, Form_pg_proc proc,
+									Oid role);
+extern void target_explain_ambiguity(RefreshTarget *target, Oid one,
+									 Oid other);
+extern void target_explain_missing(RefreshTarget *target);
+extern const char *target_role_name(Oid role);
+
+#endif							/* TARGET_EXPLAIN_H */
