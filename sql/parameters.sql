@@ -14,7 +14,9 @@ WHERE name IN ('bigbrotr_refresher.databases',
 			   'bigbrotr_refresher.interval',
 			   'bigbrotr_refresher.start_time',
 			   'bigbrotr_refresher.refresh_timeout',
-			   'bigbrotr_refresher.lock_timeout')
+			   'bigbrotr_refresher.lock_timeout',
+			   'bigbrotr_refresher.window_delay',
+			   'bigbrotr_refresher.max_window')
 ORDER BY name;
 
 -- Each says what it is for.

@@ -231,6 +231,56 @@ $node->safe_psql('postgres', q{
 is(differences($node, 'by_xid'), '', 'refresh() folds all of a backlog');
 configure_and_rest($node, 'bigbrotr_refresher.max_window' => '0');
 
+# ---- limits of one view ------------------------------------------------------------
+
+$node->safe_psql('postgres', 'CREATE TABLE modes (mode text)');
+make_target($node, 'by_mode', 'xid8',
+	q{INSERT INTO modes VALUES (current_setting('app.mode', true));});
+configure_and_rest($node,
+	views => 'by_mode (max_window = 1s, app.mode = x), by_second (window_delay = 1h), by_time');
+my $anew = q{
+	BEGIN;
+	TRUNCATE by_mode, by_second, by_time, modes;
+	SELECT bigbrotr_refresher.set_window('by_mode', min(by::text::bigint)::text),
+		bigbrotr_refresher.set_window('by_second', '1'),
+		bigbrotr_refresher.set_window('by_time', (min(at) - interval '1 s')::text) FROM rows;
+	COMMIT;
+	DELETE FROM bigbrotr_refresher.history;};
+$node->safe_psql('postgres', $anew);
+is( $node->safe_psql('postgres', q{
+		SELECT view, CASE view WHEN 'by_mode' THEN window_until::bigint - window_after::bigint = 100
+			WHEN 'by_second' THEN extract(epoch FROM now()) - window_until::bigint BETWEEN 3601 AND 3700
+			ELSE window_until::timestamptz > now() - interval '1 min' END
+		FROM bigbrotr_refresher.plan()}),
+	"by_mode|t\nby_second|t\nby_time|t",
+	'plan() heeds the limits of each view');
+run();
+my $folded = q{
+	SELECT view, count(*) > 2, bool_and(CASE view WHEN 'by_mode' THEN window_until::bigint - window_after::bigint <= 100
+			WHEN 'by_second' THEN extract(epoch FROM now()) - window_until::bigint > 3600
+			ELSE window_until::timestamptz > now() - interval '1 min' END)
+	FROM bigbrotr_refresher.history WHERE outcome = 'refreshed' GROUP BY view ORDER BY view};
+is( $node->safe_psql('postgres', $folded),
+	"by_mode|t|t\nby_second|f|t\nby_time|f|t", 'and so does the worker');
+my $modes = 'SELECT count(*) > 2, bool_and(mode IS NOT DISTINCT FROM $$x$$) FROM modes';
+is($node->safe_psql('postgres', $modes),
+	't|t', 'the settings of a view hold for each window of a backlog');
+is(differences($node, 'by_mode'), '', 'folded exactly once');
+$node->safe_psql('postgres', $anew);
+$node->safe_psql('postgres', "SELECT bigbrotr_refresher.refresh('$_')")
+  foreach 'by_mode', 'by_second', 'by_time';
+is( $node->safe_psql('postgres', $folded),
+	"by_mode|t|t\nby_second|f|t\nby_time|f|t", 'and refresh()');
+is($node->safe_psql('postgres', $modes), 't|t', 'with the settings');
+$node->safe_psql('postgres', q{
+	DROP TABLE by_mode;
+	DROP FUNCTION by_mode_refresh(xid8, xid8);
+	BEGIN;
+	TRUNCATE by_second;
+	SELECT bigbrotr_refresher.set_window('by_second', (min(second) - 1)::text) FROM rows;
+	COMMIT;});
+configure_and_rest($node, views => join(', ', @targets));
+
 # ---- several at once --------------------------------------------------------------
 
 my $first = session($node, 'postgres');
