@@ -45,6 +45,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -259,7 +260,9 @@ window_lock(const RefreshTarget *target, const char *name,
 static void
 window_refuse_rows(const RefreshTarget *target)
 {
-	if (OidIsValid(target->relid) && window_is_empty(target->relid))
+	if ((target->relkind == RELKIND_RELATION ||
+		 target->relkind == RELKIND_PARTITIONED_TABLE) &&
+		window_is_empty(target->relid))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -299,9 +302,13 @@ window_check(const RefreshTarget *target, const Checkpoint *checkpoint)
 static bool
 window_is_empty(Oid relid)
 {
-	List	   *relids = find_all_inheritors(relid, AccessShareLock, NULL);
+	List	   *relids;
 	bool		empty = true;
 	ListCell   *cell;
+
+	/* The next takes the locks of children only. */
+	LockRelationOid(relid, AccessShareLock);
+	relids = find_all_inheritors(relid, AccessShareLock, NULL);
 
 	foreach(cell, relids)
 	{
