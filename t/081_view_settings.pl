@@ -43,7 +43,7 @@ $node->safe_psql(
 });
 $node->append_conf('postgresql.conf', conf_lines(databases => 'postgres'));
 $node->restart;
-wait_for_pid($node, 'postgres');
+wait_for_rest($node, 'postgres');
 
 sub query
 {
