@@ -43,15 +43,13 @@ sub query
 	return $node->safe_psql('postgres', "SET TimeZone = 'UTC'; $sql");
 }
 
-# Wait until the worker has nothing to do, by the clock as it is now.
-sub wait_for_rest
+# Wait until nothing is to be done, by the clock as it is now.
+sub await_rest
 {
 	$node->poll_query_until(
-		'postgres', "SELECT s.state = 'idle' AND s.next_due > now()
-			AND s.next_due = (SELECT min(next_due) FROM bigbrotr_refresher.views)
-		 FROM bigbrotr_refresher.status AS s
-		 JOIN pg_stat_activity AS a ON a.pid = s.pid
-		 WHERE a.query LIKE 'next refresh due at %'")
+		'postgres', "SELECT state IN ('resting', 'idle') AND next_due > now()
+			AND next_due = (SELECT min(next_due) FROM bigbrotr_refresher.views)
+		 FROM bigbrotr_refresher.status WHERE database = 'postgres'")
 	  or die 'the worker does not rest';
 	return;
 }
@@ -71,7 +69,7 @@ sub at
 	$offset = log_size($node);
 	set_time($time);
 	configure_and_rest($node, %settings);
-	wait_for_rest();
+	await_rest();
 	return join ' ', sort split / /, outcomes(log_since($node, $offset));
 }
 
@@ -97,7 +95,6 @@ query(
 	CREATE FUNCTION plain_refresh() RETURNS void LANGUAGE sql AS '';
 	CREATE FUNCTION bad_refresh() RETURNS void LANGUAGE sql AS 'SELECT 1 / 0';
 });
-wait_for_pid($node, 'postgres');
 query('SELECT bigbrotr_refresher.run(true)');
 is(at('2027-03-27 11:00:30'), '', 'what was refreshed waits');
 is( due(),
@@ -118,7 +115,7 @@ my $offset = log_size($node);
 set_time('2027-03-28 00:59:58');
 configure($node);
 wait_for_line($node, 'view_refreshed view=nightly', $offset);
-wait_for_rest();
+await_rest();
 is( query("SELECT date_trunc('second', cycle_start)
 		FROM bigbrotr_refresher.history WHERE view = 'nightly'
 		ORDER BY id DESC LIMIT 1"),
@@ -135,16 +132,15 @@ like(due(), qr/weekly 04-05 01:00$/, 'so the next one is the next');
 # ---- what does not move it -----------------------------------------------------
 
 query('SELECT bigbrotr_refresher.run(true)');
-wait_for_rest();
+await_rest();
 like(due(), qr/^nightly 03-30 01:00/, 'run() does not move it');
 query("SELECT bigbrotr_refresher.refresh('nightly')");
-wait_for_rest();
+await_rest();
 like(due(), qr/^nightly 03-30 01:00/, 'nor does refresh()');
 
 $offset = log_size($node);
 $node->restart;
-wait_for_pid($node, 'postgres');
-wait_for_rest();
+await_rest();
 is(outcomes(log_since($node, $offset)), '', 'nor does a restart');
 like(due(), qr/^nightly 03-30 01:00/, 'which changes nothing');
 
@@ -153,8 +149,7 @@ $offset = log_size($node);
 $node->stop;
 set_time('2027-03-30 14:00:00');
 $node->start;
-wait_for_pid($node, 'postgres');
-wait_for_rest();
+await_rest();
 is(join(' ', sort split / /, outcomes(log_since($node, $offset))),
 	'nightly plain quarter', 'what the server has slept through is due at once');
 like(
@@ -187,14 +182,14 @@ like(due(), qr/^nightly 11-01 02:00/, 'from then on, too');
 # ---- another time zone -----------------------------------------------------------------
 
 configure_and_rest($node, timezone => 'America/New_York');
-wait_for_rest();
+await_rest();
 like(
 	due(),
 	qr/^nightly 10-31 07:00, .*, quarter 10-31 02:15, weekly 11-01 07:00/,
 	'a new time zone is followed at once');
 is(at('2027-10-31 07:00:01'), 'nightly quarter', 'there it is 03:00 later');
 configure_and_rest($node, timezone => 'Asia/Kathmandu');
-wait_for_rest();
+await_rest();
 like(
 	due(),
 	qr/^nightly 10-31 21:15, .*, quarter 10-31 07:30, weekly 10-31 21:15/,
