@@ -55,7 +55,7 @@ my @scripts = (
 my $writers = start_writers($node, @scripts);
 my $standbys = 0;
 
-# The processes of ours, of which there may be none at this moment
+# One of our processes, of which there may be none at this moment
 sub our_process
 {
 	my ($stdout) = ('');
@@ -86,8 +86,9 @@ my %event = (
 		return unless $pid;
 		kill 'KILL', $pid;
 		$node->poll_query_until('postgres',
-			"SELECT pid <> $pid FROM pg_stat_activity
-			 WHERE backend_type = 'bigbrotr_refresher'")
+			"SELECT count(*) FILTER (WHERE pid = $pid) = 0
+				AND count(*) FILTER (WHERE backend_type = 'bigbrotr_refresher') > 0
+			 FROM pg_stat_activity")
 		  or die 'the server does not come back';
 		restart_writers();
 	},
