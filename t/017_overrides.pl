@@ -15,6 +15,7 @@ my $node = new_node(
 	'overrides',
 	databases => 'one, two',
 	views => 'a',
+	jit => 'on',
 	interval => '1d');
 $node->start;
 
