@@ -62,6 +62,9 @@ claim_launcher_attach(void)
 static void
 claim_launcher_detach(int code, Datum arg)
 {
+	/* An ERROR may have been raised under the lock that we need here. */
+	LWLockReleaseAll();
+
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
 	slots_shared->launcher_pid = 0;
 	slots_shared->launcher_latch = NULL;
@@ -80,7 +83,7 @@ claim_roster(const ClaimDatabase *databases, int ndatabases)
 	(void) slots_area();
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
 	for (slot = slots_first(); slot != NULL; slot = slots_next(slot))
-		slot->data.listed = false;
+		slot->found = false;
 	for (int i = 0; i < ndatabases; i++)
 	{
 		if (!OidIsValid(databases[i].oid))
@@ -90,16 +93,21 @@ claim_roster(const ClaimDatabase *databases, int ndatabases)
 			slot = slots_add();
 		slot->database = databases[i].oid;
 		slot->connectable = databases[i].connectable;
+
+		/* A worker that is about to leave for that must not leave now. */
+		if (!slot->data.listed || slot->named != databases[i].named)
+			slot->told++;
 		slot->named = databases[i].named;
 		strlcpy(slot->data.database, databases[i].name, NAMEDATALEN);
-		slot->data.listed = true;
+		slot->found = true;
 		slot->data.installed = slot->data.installed || databases[i].named;
 	}
 	for (slot = slots_first(); slot != NULL; slot = slots_next(slot))
 	{
-		if (!slot->data.listed && slot->data.pid == 0)
+		slot->data.listed = slot->found;
+		if (!slot->found && slot->data.pid == 0)
 			slot->used = false;
-		else if (!slot->data.listed && slot->latch != NULL)
+		else if (!slot->found && slot->latch != NULL)
 			SetLatch(slot->latch);
 	}
 	LWLockRelease(slots_shared->lock);
@@ -121,14 +129,21 @@ claim_roster_version(void)
 }
 
 /*
- * The configuration was read anew: every database shall look at it.
+ * The configuration was read anew: every database shall look at it.  What kept
+ * workers from starting may be mended, so none waits for that any longer.
  */
 void
 claim_reloaded(bool uncounted)
 {
+	(void) slots_area();
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
 	slots_shared->generation++;
 	slots_shared->counts_epoch += uncounted ? 1 : 0;
+	for (Slot *slot = slots_first(); slot != NULL; slot = slots_next(slot))
+	{
+		slot->failures = 0;
+		slot->not_before = 0;
+	}
 	LWLockRelease(slots_shared->lock);
 }
 
@@ -218,15 +233,16 @@ claim_not_started(dsa_pointer pointer)
 }
 
 /*
- * ... but has not come in time.
+ * ... but has not come in time, or has ended.  The slot may belong to another
+ * database by now.
  */
 void
-claim_lapsed(dsa_pointer pointer)
+claim_lapsed(dsa_pointer pointer, Oid database)
 {
 	Slot	   *slot = dsa_get_address(slots_area(), pointer);
 
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
-	if (slot->starting != 0)
+	if (slot->database == database && slot->starting != 0)
 	{
 		slot->starting = 0;
 		claim_count_failure(slot);
@@ -300,7 +316,6 @@ claim_take(Oid database, ClaimStart *start)
 	start->due = slot->data.next_due == 0 ? DT_NOEND : slot->data.next_due;
 	start->has_come = slot->due <= elapsed_clock();
 	start->announced = slot->announced;
-	start->named = slot->named;
 	start->last_prune = slot->last_prune;
 	slot->data.next_due = 0;
 	claim_generation = slots_shared->generation;
@@ -338,6 +353,21 @@ claim_is_served(void)
 	listed = slots_mine->data.listed;
 	LWLockRelease(slots_shared->lock);
 	return listed;
+}
+
+/*
+ * Is it served by its name, so that it is whether it has the extension or not?
+ * That may change while the worker lives.
+ */
+bool
+claim_is_named(void)
+{
+	bool		named;
+
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	named = slots_mine->named;
+	LWLockRelease(slots_shared->lock);
+	return named;
 }
 
 /*

@@ -48,7 +48,6 @@ typedef struct ClaimStart
 	TimestampTz due;			/* what it was started for; DT_NOEND: unknown */
 	bool		has_come;		/* by the monotonic clock */
 	bool		announced;		/* the log says that the database is served */
-	bool		named;			/* by the parameter, not as one of all */
 	TimestampTz last_prune;
 } ClaimStart;
 
@@ -69,7 +68,7 @@ extern void claim_reloaded(bool uncounted);
 extern int	claim_read_all(ClaimFacts **facts);
 extern void claim_starting(dsa_pointer slot);
 extern void claim_not_started(dsa_pointer slot);
-extern void claim_lapsed(dsa_pointer slot);
+extern void claim_lapsed(dsa_pointer slot, Oid database);
 extern void claim_reported(dsa_pointer slot);
 extern void claim_waiting(bool others_wait, bool places_missing);
 
@@ -77,6 +76,7 @@ extern void claim_waiting(bool others_wait, bool places_missing);
 extern bool claim_take(Oid database, ClaimStart *start);
 extern void claim_connected(void);
 extern bool claim_is_served(void);
+extern bool claim_is_named(void);
 extern bool claim_others_wait(void);
 extern void claim_followed(void);
 extern void claim_announced(void);

@@ -64,6 +64,8 @@ static void request_look(const Slot *slot, const Request *request,
 static void request_give_up(const RequestView *view, bool impatient,
 							bool disabled);
 static void request_refuse_deadlock(void);
+static bool request_is_gone(const Slot *slot);
+static void request_raise_gone(void);
 static void request_raise_disabled(void);
 static void request_raise_not_running(const char *detail, const char *hint);
 
@@ -137,14 +139,25 @@ request_find(void)
 
 /*
  * Make a request, and wake whoever is to serve it.
+ *
+ * A database in which no worker could start is tried again for it, though not
+ * sooner than after the first pause.  Raises an ERROR if the slot is not that of
+ * this database any more.
  */
 static void
 request_make(Slot *slot, Request *request)
 {
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	if (request_is_gone(slot))
+	{
+		LWLockRelease(slots_shared->lock);
+		request_raise_gone();
+	}
 	request->number = ++slot->requested;
 	request->ends = slot->ends;
 	request->disabled = slot->data.state == STATUS_DISABLED;
+	slot->not_before = Min(slot->not_before, elapsed_clock() +
+						   refresher_restart_interval * USECS_PER_SEC);
 	if (slot->latch != NULL)
 		SetLatch(slot->latch);
 	else if (slots_shared->launcher_latch != NULL)
@@ -193,8 +206,7 @@ static void
 request_look(const Slot *slot, const Request *request, RequestView *view)
 {
 	LWLockAcquire(slots_shared->lock, LW_SHARED);
-	view->gone = slot->database != MyDatabaseId || !slot->used ||
-		!slot->data.listed;
+	view->gone = request_is_gone(slot);
 	view->served = !view->gone && slot->served >= request->number;
 	view->refused = slot->refused >= request->number;
 	view->failed = slot->ends != request->ends;
@@ -214,8 +226,7 @@ static void
 request_give_up(const RequestView *view, bool impatient, bool disabled)
 {
 	if (view->gone)
-		request_raise_not_running("The database is not to be served any more.",
-								  "See \"" REFRESHER_NAME ".databases\".");
+		request_raise_gone();
 	if (view->refused && (impatient || !disabled))
 		request_raise_disabled();
 	if (view->failed)
@@ -251,6 +262,23 @@ request_refuse_deadlock(void)
 	}
 	LWLockRelease(slots_shared->lock);
 	deadlock_check(pids, npids);
+}
+
+/*
+ * Is this the slot of this database no more?  The lock must be held.
+ */
+static bool
+request_is_gone(const Slot *slot)
+{
+	return slot->database != MyDatabaseId || !slot->used ||
+		!slot->data.listed;
+}
+
+static void
+request_raise_gone(void)
+{
+	request_raise_not_running("The database is not to be served any more.",
+							  "See \"" REFRESHER_NAME ".databases\".");
 }
 
 static void

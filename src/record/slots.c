@@ -181,6 +181,9 @@ slots_news(const Slot *slot)
 /*
  * A slot that is used no more, or a new one at the end.  The lock must be held
  * exclusively.  Raises an ERROR if there is no memory.
+ *
+ * Who still waits for the database that had the slot finds that its worker has
+ * ended, though it be the same database.
  */
 Slot *
 slots_add(void)
@@ -188,7 +191,6 @@ slots_add(void)
 	Slot	   *last = NULL;
 	Slot	   *slot;
 	dsa_pointer self;
-	dsa_pointer next = InvalidDsaPointer;
 
 	for (slot = slots_first(); slot != NULL; slot = slots_next(slot))
 	{
@@ -198,8 +200,6 @@ slots_add(void)
 	}
 	if (slot != NULL)
 	{
-		self = slot->self;
-		next = slot->next;
 		if (DsaPointerIsValid(slot->notes))
 			dsa_free(slots_area(), slot->notes);
 	}
@@ -207,15 +207,17 @@ slots_add(void)
 	{
 		self = dsa_allocate(slots_area(), sizeof(Slot));
 		slot = dsa_get_address(slots_area(), self);
+		memset(slot, 0, sizeof(Slot));
+		slot->self = self;
+		LWLockInitialize(&slot->queue_lock, slots_shared->lock->tranche);
 		if (last != NULL)
 			last->next = self;
 		else
 			slots_shared->first = self;
 	}
-	memset(slot, 0, sizeof(Slot));
-	slot->self = self;
-	slot->next = next;
+	slot->ends++;
+	memset((char *) slot + offsetof(Slot, used), 0,
+		   sizeof(Slot) - offsetof(Slot, used));
 	slot->used = true;
-	LWLockInitialize(&slot->queue_lock, slots_shared->lock->tranche);
 	return slot;
 }

@@ -26,14 +26,19 @@
  */
 typedef struct Slot
 {
+	/* What stays when another database has it */
 	dsa_pointer self;
 	dsa_pointer next;			/* of all slots, in no order */
+	LWLock		queue_lock;		/* for the queue that its processes share; a
+								 * helper that is about to end may hold it */
+	uint64		ends;			/* of workers that failed, and of databases */
 
 	/* The database, as the launcher has found it */
 	bool		used;
 	Oid			database;
 	bool		connectable;
 	bool		named;			/* by the parameter, not as one of all */
+	bool		found;			/* it is on the list that is read now */
 
 	/* Its worker */
 	Latch	   *latch;			/* NULL: there is none */
@@ -46,7 +51,6 @@ typedef struct Slot
 	int			failures;		/* of workers in a row */
 	bool		unreachable;	/* the last one could not connect */
 	bool		unreachable_reported;
-	uint64		ends;			/* of workers that failed */
 	bool		announced;		/* the log says that it is served */
 
 	/* What is to be done */
@@ -74,7 +78,6 @@ typedef struct Slot
 	int			nnotes;
 	int			notes_size;
 
-	LWLock		queue_lock;		/* for the queue that its processes share */
 	StatusData	data;
 } Slot;
 

@@ -84,7 +84,7 @@ told_finished(const char *gid, bool committed)
 		}
 	}
 	if (slots_shared->prepared_lost)
-		news = TOLD_EXTENSION | TOLD_SETTINGS | TOLD_DATABASES;
+		news = TOLD_EXTENSION | TOLD_SETTINGS | TOLD_DATABASES | TOLD_COUNTS;
 	LWLockRelease(slots_shared->lock);
 	if (committed && news != 0)
 		told_at_commit(news);
@@ -177,11 +177,9 @@ told_deliver(void)
 	if (told_news & TOLD_DATABASES)
 		slots_shared->roster++;
 	if (told_news & TOLD_SETTINGS)
-	{
-		/* Changes of tables may be counted from now on, or not any more. */
-		slots_shared->counts_epoch++;
 		slots_shared->told_all++;
-	}
+	if (told_news & TOLD_COUNTS)
+		slots_shared->counts_epoch++;
 	if (slots_shared->launcher_latch != NULL)
 		SetLatch(slots_shared->launcher_latch);
 	LWLockRelease(slots_shared->lock);

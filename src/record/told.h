@@ -15,8 +15,10 @@ typedef enum ToldNews
 {
 	TOLD_VIEWS = 1,				/* views of this database were refreshed */
 	TOLD_EXTENSION = 2,			/* the extension is there, or gone */
-	TOLD_SETTINGS = 4,			/* of databases or roles */
-	TOLD_DATABASES = 8			/* there are others, or of other names */
+	TOLD_SETTINGS = 4,			/* of databases or of the workers' role */
+	TOLD_DATABASES = 8,			/* there are others, or of other names */
+	TOLD_COUNTS = 16			/* changes of tables are counted from now on,
+								 * or not any more */
 } ToldNews;
 
 extern void told_at_commit(int news);

@@ -14,8 +14,11 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 
 #include "src/common/settings.h"
 #include "src/record/told.h"
@@ -28,6 +31,9 @@ static void watch_utility(PlannedStmt *pstmt, const char *queryString,
 						  ParamListInfo params, QueryEnvironment *queryEnv,
 						  DestReceiver *dest, QueryCompletion *qc);
 static int	watch_news(const Node *statement);
+static bool watch_creates(const CreateExtensionStmt *statement);
+static int	watch_settings(const VariableSetStmt *set, const RoleSpec *role);
+static bool watch_is_ours(const RoleSpec *role);
 
 /*
  * Watch utility commands; in the postmaster, when the library is loaded.
@@ -86,8 +92,8 @@ watch_news(const Node *statement)
 	switch (nodeTag(statement))
 	{
 		case T_CreateExtensionStmt:
-			return strcmp(((const CreateExtensionStmt *) statement)->extname,
-						  REFRESHER_NAME) == 0 ? TOLD_EXTENSION : 0;
+			return watch_creates((const CreateExtensionStmt *) statement) ?
+				TOLD_EXTENSION : 0;
 		case T_AlterExtensionStmt:
 			return strcmp(((const AlterExtensionStmt *) statement)->extname,
 						  REFRESHER_NAME) == 0 ? TOLD_EXTENSION : 0;
@@ -97,8 +103,11 @@ watch_news(const Node *statement)
 		case T_DropOwnedStmt:
 			return TOLD_EXTENSION;
 		case T_AlterDatabaseSetStmt:
+			return watch_settings(((const AlterDatabaseSetStmt *) statement)->setstmt,
+								  NULL);
 		case T_AlterRoleSetStmt:
-			return TOLD_SETTINGS;
+			return watch_settings(((const AlterRoleSetStmt *) statement)->setstmt,
+								  ((const AlterRoleSetStmt *) statement)->role);
 		case T_CreatedbStmt:
 		case T_DropdbStmt:
 		case T_AlterDatabaseStmt:
@@ -109,4 +118,52 @@ watch_news(const Node *statement)
 		default:
 			return 0;
 	}
+}
+
+/*
+ * May this create our extension, itself or as one that it requires?
+ */
+static bool
+watch_creates(const CreateExtensionStmt *statement)
+{
+	ListCell   *cell;
+
+	foreach(cell, statement->options)
+	{
+		if (strcmp(lfirst_node(DefElem, cell)->defname, "cascade") == 0)
+			return true;
+	}
+	return strcmp(statement->extname, REFRESHER_NAME) == 0;
+}
+
+/*
+ * What the settings of a role, or of all if there is none, are to the workers.
+ *
+ * Everybody may change his own: that must not keep the workers of all databases
+ * busy, nor have them refresh what has not changed.
+ */
+static int
+watch_settings(const VariableSetStmt *set, const RoleSpec *role)
+{
+	int			news = 0;
+
+	if ((set->kind == VAR_RESET_ALL && superuser()) ||
+		(set->name != NULL && pg_strcasecmp(set->name, "track_counts") == 0))
+		news |= TOLD_COUNTS;
+	if (role == NULL || watch_is_ours(role))
+		news |= TOLD_SETTINGS;
+	return news;
+}
+
+/*
+ * Is this the role of the workers?
+ */
+static bool
+watch_is_ours(const RoleSpec *role)
+{
+	Oid			ours = BOOTSTRAP_SUPERUSERID;
+
+	if (refresher_role[0] != '\0')
+		ours = get_role_oid(refresher_role, true);
+	return get_rolespec_oid(role, true) == ours;
 }

@@ -35,6 +35,7 @@
 #include "src/common/process.h"
 #include "src/common/settings.h"
 #include "src/record/claim.h"
+#include "src/refresh/refresh.h"
 #include "src/worker/launch.h"
 #include "src/worker/launcher.h"
 #include "src/worker/roster.h"
@@ -120,6 +121,7 @@ bigbrotr_refresher_launcher_main(Datum main_arg)
 
 	process_handle_signals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	refresh_force_settings();
 	claim_launcher_attach();
 	state.turn_context = AllocSetContextCreate(TopMemoryContext,
 											   "bigbrotr_refresher launcher",
@@ -171,7 +173,7 @@ launcher_turn(LauncherState *state)
 			launcher_report_unreachable(&facts[i]);
 		if (facts[i].starting_for >= LAUNCH_PATIENCE)
 		{
-			claim_lapsed(facts[i].slot);
+			claim_lapsed(facts[i].slot, facts[i].database);
 			return 0;
 		}
 	}
@@ -285,8 +287,10 @@ launcher_start_workers(LauncherState *state, const ClaimFacts *facts,
 	{
 		for (int i = 0; i < decision->nstarts; i++)
 		{
-			claim_starting(facts[decision->order[i]].slot);
-			claim_lapsed(facts[decision->order[i]].slot);
+			const ClaimFacts *database = &facts[decision->order[i]];
+
+			claim_starting(database->slot);
+			claim_lapsed(database->slot, database->database);
 		}
 		SetLatch(MyLatch);
 		return true;
@@ -347,7 +351,7 @@ launcher_forget_workers(LauncherState *state)
 
 		if (GetBackgroundWorkerPid(worker->handle, &pid) != BGWH_STOPPED)
 			continue;
-		claim_lapsed(worker->slot);
+		claim_lapsed(worker->slot, worker->database);
 		state->workers = foreach_delete_current(state->workers, cell);
 		pfree(worker->handle);
 		pfree(worker);

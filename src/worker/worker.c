@@ -83,7 +83,6 @@ typedef struct WorkerArgs
 typedef struct WorkerState
 {
 	instr_time	began;
-	bool		named;			/* the database is served by its name */
 	Schedule   *schedule;
 	MemoryContext turn_context; /* reset with each turn */
 	MemoryContext plan_context; /* reset with each plan */
@@ -206,7 +205,6 @@ worker_begin(WorkerState *state)
 	state->turn_context = AllocSetContextCreate(context,
 												"bigbrotr_refresher turn",
 												ALLOCSET_DEFAULT_SIZES);
-	state->named = start.named;
 	state->awaited = start.due;
 	state->timed_out = start.has_come && start.due != DT_NOEND;
 	state->last_prune = start.last_prune;
@@ -267,7 +265,7 @@ worker_plan(WorkerState *state)
 		worker_make_way(state);
 	state->overrides = overrides;
 	state->connected = true;
-	if (!state->named && !OidIsValid(history_installed()))
+	if (!claim_is_named() && !OidIsValid(history_installed()))
 	{
 		/* It is one of all databases, but has not the extension. */
 		state->history = InvalidOid;
@@ -404,7 +402,8 @@ worker_gather(WorkerState *state)
 	status_reload();
 	status_set_time_zone(pg_get_timezone_name(session_timezone));
 	facts.served = claim_is_served() && (state->plan != NULL ||
-										 state->heard != told_heard());
+										 state->heard != told_heard() ||
+										 claim_is_named());
 	facts.enabled = refresher_enabled;
 	facts.stays = worker_stays(state);
 	facts.others_wait = claim_others_wait() ||
