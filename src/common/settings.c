@@ -52,6 +52,16 @@ settings_handle_reload(SIGNAL_ARGS)
 }
 
 /*
+ * Read the configuration anew at the next occasion, whoever asked for it or
+ * not: a request that came before this process had its handler is lost.
+ */
+void
+settings_expect_reload(void)
+{
+	settings_requested++;
+}
+
+/*
  * Is there a request that was not followed yet?
  */
 bool

@@ -74,6 +74,7 @@ extern const ForcedSetting settings_forced[];
 extern const int settings_nforced;
 
 extern void settings_handle_reload(SIGNAL_ARGS);
+extern void settings_expect_reload(void);
 extern bool settings_reload_pending(void);
 extern bool settings_reload(void);
 extern int	settings_generation(void);

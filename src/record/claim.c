@@ -34,6 +34,9 @@
 /* What this worker is told anew, as far as it has followed */
 static uint64 claim_generation;
 
+/* The settings of databases and roles, when this worker began to connect */
+static uint64 claim_settings;
+
 static void claim_read(const Slot *slot, int64 clock, TimestampTz now,
 					   ClaimFacts *facts);
 static void claim_launcher_detach(int code, Datum arg);
@@ -319,6 +322,7 @@ claim_take(Oid database, ClaimStart *start)
 	start->last_prune = slot->last_prune;
 	slot->data.next_due = 0;
 	claim_generation = slots_shared->generation;
+	claim_settings = slots_shared->told_settings;
 	LWLockRelease(slots_shared->lock);
 
 	slots_mine = slot;
@@ -339,6 +343,24 @@ claim_connected(void)
 	if (slots_shared->launcher_latch != NULL)
 		SetLatch(slots_shared->launcher_latch);
 	LWLockRelease(slots_shared->lock);
+}
+
+/*
+ * Have settings of databases or roles been changed while this worker connected,
+ * so that it may not have them?  Not twice in a row, or whoever changes them all
+ * the time would keep all workers from their work.
+ */
+bool
+claim_settings_changed(void)
+{
+	bool		changed;
+
+	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	changed = claim_settings != slots_shared->told_settings &&
+		!slots_mine->gave_way;
+	slots_mine->gave_way = changed;
+	LWLockRelease(slots_shared->lock);
+	return changed;
 }
 
 /*

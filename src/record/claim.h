@@ -75,6 +75,7 @@ extern void claim_waiting(bool others_wait, bool places_missing);
 /* For a worker */
 extern bool claim_take(Oid database, ClaimStart *start);
 extern void claim_connected(void);
+extern bool claim_settings_changed(void);
 extern bool claim_is_served(void);
 extern bool claim_is_named(void);
 extern bool claim_others_wait(void);

@@ -52,6 +52,8 @@ typedef struct Slot
 	bool		unreachable;	/* the last one could not connect */
 	bool		unreachable_reported;
 	bool		announced;		/* the log says that it is served */
+	bool		gave_way;		/* the last one, as settings had changed while
+								 * it connected */
 
 	/* What is to be done */
 	int64		due;			/* monotonic: when next_due comes */
@@ -106,6 +108,8 @@ typedef struct SlotsShared
 	uint64		roster;			/* how often databases were changed */
 	uint64		generation;		/* of the configuration */
 	uint64		told_all;		/* how often sessions had news for all */
+	uint64		told_settings;	/* how often those of databases or roles were
+								 * changed */
 	uint64		told_all_spread;	/* ... as far as workers were woken up */
 	uint64		counts_epoch;	/* changes of tables were counted since */
 	SlotsPrepared prepared[SLOTS_MAX_PREPARED];

@@ -38,7 +38,6 @@ static void told_deliver(void);
  * If this transaction commits, tell of these news.
  *
  * The slot is found now, for at the end of the transaction nothing may fail.
- * If it belongs to another database by then, that one is looked at in vain.
  */
 void
 told_at_commit(int news)
@@ -166,6 +165,8 @@ static void
 told_deliver(void)
 {
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
+	if (told_slot != NULL && told_slot->database != MyDatabaseId)
+		told_slot = NULL;
 	if (told_news & (TOLD_VIEWS | TOLD_EXTENSION) && told_slot != NULL)
 	{
 		told_slot->told++;
@@ -177,7 +178,10 @@ told_deliver(void)
 	if (told_news & TOLD_DATABASES)
 		slots_shared->roster++;
 	if (told_news & TOLD_SETTINGS)
+	{
+		slots_shared->told_settings++;
 		slots_shared->told_all++;
+	}
 	if (told_news & TOLD_COUNTS)
 		slots_shared->counts_epoch++;
 	if (slots_shared->launcher_latch != NULL)

@@ -191,6 +191,8 @@ worker_begin(WorkerState *state)
 	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, 0);
 	refresh_force_settings();
 	claim_connected();
+	settings_expect_reload();
+	status_reload();
 	INSTR_TIME_SET_CURRENT(state->began);
 
 	context = AllocSetContextCreate(TopMemoryContext,
@@ -261,7 +263,8 @@ worker_plan(WorkerState *state)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the role of the worker was dropped")));
 	overrides = overrides_hash();
-	if (state->connected && overrides != state->overrides)
+	if (state->connected ? overrides != state->overrides :
+		claim_settings_changed())
 		worker_make_way(state);
 	state->overrides = overrides;
 	state->connected = true;
@@ -328,9 +331,14 @@ static void
 worker_make_way(WorkerState *state)
 {
 	uint32	   *said;
-	int			nsaid = schedule_said(state->schedule, &said);
+	int			nsaid;
 
-	claim_write_notes(said, nsaid);
+	/* Before the first plan, what the worker before has said still holds. */
+	if (state->connected)
+	{
+		nsaid = schedule_said(state->schedule, &said);
+		claim_write_notes(said, nsaid);
+	}
 	claim_hand_over();
 	proc_exit(0);
 }
