@@ -64,38 +64,6 @@ sub change
 	return;
 }
 
-# A session that survives its errors
-sub tough_session
-{
-	my $session = $node->background_psql('postgres', on_error_stop => 0);
-
-	$session->set_query_timer_restart;
-	$session->query('\set VERBOSITY verbose');
-	return $session;
-}
-
-# What came of a query in a session: its SQLSTATE and message, or its result.
-sub said
-{
-	my ($session, $sql) = @_;
-	my $result = $session->query($sql);
-	my ($error) = $session->{stderr} =~ /(?:ERROR|FATAL):  (.*)/;
-
-	$session->{stderr} = '';
-	return $error // $result;
-}
-
-# Send a query, whose end is not waited for.
-my $sent = 0;
-sub start_query
-{
-	my ($session, $sql) = @_;
-
-	$sent++;
-	$session->query_until(qr/sent $sent/, "\\echo sent $sent\n$sql;\n");
-	return;
-}
-
 sub wait_for_lock
 {
 	my ($condition, $count) = @_;
@@ -128,8 +96,8 @@ sub set_merge
 	return;
 }
 
-my $one = tough_session();
-my $two = tough_session();
+my $one = tough_session($node);
+my $two = tough_session($node);
 
 # ---- readers -------------------------------------------------------------------------
 
@@ -337,7 +305,7 @@ foreach my $key (1, 2)
 	is(query($gated), $before, 'terminated, it leaves the rows as before');
 	is(temporary_files(), 0, 'and no temporary file');
 	$gate->query_safe("SELECT pg_advisory_unlock($key)");
-	$one = tough_session();
+	$one = tough_session($node);
 }
 like(
 	said($one, "SET maintenance_work_mem = '1MB'; SET temp_file_limit = '256kB'; $refresh gated"),
@@ -446,7 +414,7 @@ foreach my $mode ('off', 'all')
 	set_merge($mode);
 	foreach my $sql (@refused)
 	{
-		my $session = tough_session();
+		my $session = tough_session($node);
 
 		$refusal{$mode}{$sql} = said($session, $sql);
 		$session->quit;

@@ -65,38 +65,6 @@ sub refresh
 	return "SELECT bigbrotr_refresher.refresh('$view', '$condition')";
 }
 
-# A session that survives its errors
-sub tough_session
-{
-	my $session = $node->background_psql('postgres', on_error_stop => 0);
-
-	$session->set_query_timer_restart;
-	$session->query('\set VERBOSITY verbose');
-	return $session;
-}
-
-# What came of a query in a session: its SQLSTATE and message, or its result.
-sub said
-{
-	my ($session, $sql) = @_;
-	my $result = $session->query($sql);
-	my ($error) = $session->{stderr} =~ /(?:ERROR|FATAL):  (.*)/;
-
-	$session->{stderr} = '';
-	return $error // $result;
-}
-
-# Send a query, whose end is not waited for.
-my $sent = 0;
-sub start_query
-{
-	my ($session, $sql) = @_;
-
-	$sent++;
-	$session->query_until(qr/sent $sent/, "\\echo sent $sent\n$sql;\n");
-	return;
-}
-
 sub wait_for_lock
 {
 	my ($view) = @_;
@@ -118,8 +86,8 @@ sub differs
 		EXCEPT ALL SELECT * FROM $view WHERE $where) AS x");
 }
 
-my $one = tough_session();
-my $two = tough_session();
+my $one = tough_session($node);
+my $two = tough_session($node);
 
 # ---- two sessions ----------------------------------------------------------------------
 

@@ -9,7 +9,9 @@ use warnings;
 use Exporter qw(import);
 use Refresher;
 
-our @EXPORT = qw(merging_node make_checks);
+our @EXPORT = qw(
+  merging_node make_checks tough_session said start_query
+);
 
 # A node, not started, that merges in all sessions.  No worker runs.
 sub merging_node
@@ -123,6 +125,40 @@ sub make_checks
 		RETURN result;
 	END $$;
 	});
+	return;
+}
+
+# A session that survives its errors
+sub tough_session
+{
+	my ($node) = @_;
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+
+	$session->set_query_timer_restart;
+	$session->query('\set VERBOSITY verbose');
+	return $session;
+}
+
+# What came of a query in a session: its SQLSTATE and message, or its result.
+sub said
+{
+	my ($session, $sql) = @_;
+	my $result = $session->query($sql);
+	my ($error) = $session->{stderr} =~ /(?:ERROR|FATAL):  (.*)/;
+
+	$session->{stderr} = '';
+	return $error // $result;
+}
+
+# Send a query, whose end is not waited for.
+my $sent = 0;
+
+sub start_query
+{
+	my ($session, $sql) = @_;
+
+	$sent++;
+	$session->query_until(qr/sent $sent/, "\\echo sent $sent\n$sql;\n");
 	return;
 }
 
