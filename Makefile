@@ -55,7 +55,7 @@ OBJS = \
 	src/common/settings.o
 
 EXTENSION = bigbrotr_refresher
-DATA = bigbrotr_refresher--1.0.sql
+DATA_built = bigbrotr_refresher--1.0.sql
 PGFILEDESC = "bigbrotr_refresher - keeps materialized views fresh"
 
 # Each kind of test has a server of its own, preloaded with the extension.
@@ -70,6 +70,11 @@ TAP_TESTS = 1
 PG_CONFIG = pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# The order is that of what needs what.
+SCRIPT = begin tables functions views privileges
+bigbrotr_refresher--1.0.sql: $(SCRIPT:%=$(srcdir)/script/%.sql)
+	awk 'FNR == 1 && NR > 1 { print "" } { print }' $^ > $@
 
 # PGXS knows nothing of headers.
 $(OBJS): $(wildcard $(srcdir)/src/*/*.h)
