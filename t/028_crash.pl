@@ -20,9 +20,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 my $rounds = 16;
-my $seed = $ENV{CRASH_SEED} // (time() ^ $$) & 0x7fffffff;
-srand($seed);
-note("to repeat the choice of moments: CRASH_SEED=$seed");
+srand(random_seed());
 
 my $node = new_node(
 	'crash',

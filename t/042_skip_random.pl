@@ -21,13 +21,11 @@ use Skipping;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $seed = $ENV{BIGBROTR_REFRESHER_RANDOM_SEED} // int(time() * 1000) % 2**31;
 my $seconds = $ENV{BIGBROTR_REFRESHER_RANDOM_SECONDS} // 40;
 my $wanted = $ENV{BIGBROTR_REFRESHER_RANDOM_CHANGES} // 0;
 my $sessions = 3;
 
-note("BIGBROTR_REFRESHER_RANDOM_SEED=$seed");
-srand($seed);
+srand(random_seed());
 
 my $node = skipping_node(
 	'skip_random',

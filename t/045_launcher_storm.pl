@@ -17,11 +17,9 @@ use Refresher;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-my $seed = $ENV{BIGBROTR_REFRESHER_RANDOM_SEED} // int(time() * 1000) % 2**31;
 my $events = $ENV{BIGBROTR_REFRESHER_RANDOM_EVENTS} // 150;
 
-note("BIGBROTR_REFRESHER_RANDOM_SEED=$seed");
-srand($seed);
+srand(random_seed());
 
 my $node = new_node(
 	'storm',

@@ -1,9 +1,10 @@
 # Soak: anything happens to a server at any time, in any order, while sessions
 # write, read and ask; and after each burst of events all that must hold holds.
 #
-# SOAK_MINUTES says for how long to go on (else for half a minute), SOAK_SEED
-# repeats what happened, as far as that depends on us alone.  SOAK_EVENTS, a
-# list of names, has only these happen.  ./dev/soak runs this for long.
+# SOAK_MINUTES says for how long to go on (else for half a minute).
+# BIGBROTR_REFRESHER_RANDOM_SEED repeats what happened, as far as that depends on
+# us alone.  SOAK_EVENTS, a list of names, has only these happen.  dev/soak runs
+# this for long.
 
 use strict;
 use warnings;
@@ -20,7 +21,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 my $seconds = 60 * ($ENV{SOAK_MINUTES} || 0.5);
-my $seed = $ENV{SOAK_SEED} || (time() * 1000) % 2**31;
+my $seed = random_seed();
 my @only = split /[\s,]+/, $ENV{SOAK_EVENTS} // '';
 
 # How often all is silent, to look for what is stale
@@ -30,7 +31,7 @@ my $scene = Soak->new($seed);
 my %happened;
 my ($bursts, $begin) = (0, time());
 
-$scene->tell("SOAK_SEED=$seed");
+$scene->tell("seed $seed");
 $scene->tell('without faults of disk and clock') unless $scene->{faults};
 
 # Do it, and tell what has been done; what dies on the way is wrong.
@@ -161,7 +162,7 @@ if ($well)
 show_failure() unless $well;
 eval { $scene->stop_load };
 
-$scene->tell(sprintf '%d bursts in %.1f minutes; SOAK_SEED=%d',
+$scene->tell(sprintf '%d bursts in %.1f minutes; seed %d',
 	$bursts, (time() - $begin) / 60, $seed);
 $scene->tell(sprintf '%6d %s', $happened{$_}, $_) foreach sort keys %happened;
 $scene->tell("$scene->{largest}{$_} $_, at most")

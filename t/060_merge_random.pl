@@ -20,12 +20,10 @@ use Refresher;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $seed = $ENV{BIGBROTR_REFRESHER_RANDOM_SEED} // int(time() * 1000) % 2**31;
 my $seconds = $ENV{BIGBROTR_REFRESHER_RANDOM_SECONDS} // 30;
 my $wanted = $ENV{BIGBROTR_REFRESHER_RANDOM_CASES} // 0;
 
-note("BIGBROTR_REFRESHER_RANDOM_SEED=$seed");
-srand($seed);
+srand(random_seed());
 
 my $node = merging_node('merge_random', log_temp_files => 0);
 $node->start;

@@ -18,11 +18,9 @@ use Refresher;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-my $seed = $ENV{BIGBROTR_REFRESHER_RANDOM_SEED} // int(time() * 1000) % 2**31;
 my $crashes = $ENV{BIGBROTR_REFRESHER_CRASHES} // 4;
 
-note("BIGBROTR_REFRESHER_RANDOM_SEED=$seed");
-srand($seed);
+srand(random_seed());
 
 my $primary = merging_node(
 	'merge_crash',

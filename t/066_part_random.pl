@@ -20,12 +20,10 @@ use Refresher;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $seed = $ENV{BIGBROTR_REFRESHER_RANDOM_SEED} // int(time() * 1000) % 2**31;
 my $seconds = $ENV{BIGBROTR_REFRESHER_RANDOM_SECONDS} // 20;
 my $wanted = $ENV{BIGBROTR_REFRESHER_RANDOM_CASES} // 0;
 
-note("BIGBROTR_REFRESHER_RANDOM_SEED=$seed");
-srand($seed);
+srand(random_seed());
 
 my $node = merging_node('part_random', jit => 'off');
 $node->start;
@@ -183,8 +181,8 @@ sub random_change
 # ---- views -------------------------------------------------------------------------
 
 # A view: its query, and the columns of a unique index.  COLUMN stands for one of
-# the columns above, chosen at random.  "ids" are the ids of a group, which tell
-# which rows it was made of.
+# the columns above that the index does not name, chosen at random.  "ids" are the
+# ids of a group, which tell which rows it was made of.
 my $ids = 'string_agg(id::text, \' \' ORDER BY id) AS ids';
 my @views = (
 	[ 'SELECT id, p, v, t FROM base', 'id' ],
@@ -315,13 +313,13 @@ my $script;
 sub run_case
 {
 	my ($query, @key) = @{ pick(@views) };
-	my $name = pick(@names);
+	my %shown = map { $_ => 1 } @key;
+	my $name = pick(grep { !$shown{$_} } @names);
 	my $window = $key[-1] eq 'WINDOW' && pop @key;
 	my @turns;
 
 	s/COLUMN/$name/g foreach $query, @key;
 	@key = do { my %seen; grep { !$seen{$_}++ } @key };
-	return '' if $query =~ /SELECT p, p\b|SELECT id, p, p\b|GROUP BY p, p/;
 	my $key = join(', ', @key);
 	$script = '';
 	foreach my $sql (

@@ -19,11 +19,9 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 use Windows;
 
-my $seed = $ENV{BIGBROTR_REFRESHER_RANDOM_SEED} // int(time() * 1000) % 2**31;
 my $events = $ENV{BIGBROTR_REFRESHER_CRASHES} // 8;
 
-note("BIGBROTR_REFRESHER_RANDOM_SEED=$seed");
-srand($seed);
+srand(random_seed());
 
 my @targets = ('by_xid', 'by_xid_too', 'by_second', 'by_time', 'flaky');
 my $node = windows_node(

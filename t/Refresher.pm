@@ -25,6 +25,7 @@ our @EXPORT = qw(
   events outcomes cycles $more
   worker_pid wait_for_pid wait_for_rest no_worker_failed
   session hold hold_worker wait_for_waiter
+  random_seed
 );
 
 # The end of one of our lines, after the keys that a test names: new keys go to
@@ -511,6 +512,16 @@ sub hold_worker
 			return $pid ne '';
 		});
 	return ($session, $pid);
+}
+
+# The number that repeats what a test leaves to chance: the one that
+# BIGBROTR_REFRESHER_RANDOM_SEED names, else a new one.  It stands in the log.
+sub random_seed
+{
+	my $seed = $ENV{BIGBROTR_REFRESHER_RANDOM_SEED} // int(time() * 1000) % 2**31;
+
+	note("BIGBROTR_REFRESHER_RANDOM_SEED=$seed");
+	return $seed;
 }
 
 # Wait until the worker waits for such a lock.

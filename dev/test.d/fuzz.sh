@@ -23,6 +23,7 @@ test_fuzz() {
 	fuzz_seeds
 	say "fuzzing, from $(find "$SCRATCH/seeds" -type f | wc -l) lists"
 	fuzz_run -runs="${1:-200000}" -max_len=2000 \
+		-seed="${BIGBROTR_REFRESHER_RANDOM_SEED-0}" \
 		-dict="$SCRATCH/src/fuzz/view_list.dict" -print_final_stats=1 \
 		"$SCRATCH/corpus" "$SCRATCH/seeds"
 }
