@@ -14,6 +14,7 @@ use lib $FindBin::RealBin;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Refresher qw(random_seed);
 use Soak;
 use SoakChecks;
 use SoakEvents;
