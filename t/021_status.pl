@@ -242,12 +242,7 @@ configure($node, views => 'first, broken');
 $node->restart;
 wait_for_status($at_rest, 'other');
 ($holder, $pid) = hold_worker($node, 'other');
-my $offset = log_size($node);
-kill 'KILL', $pid;
-wait_for_line($node, 'all server processes terminated; reinitializing',
-	$offset);
-wait_for_line($node, 'ready to accept connections', $offset);
-$node->poll_query_until('postgres', 'SELECT true');
+crash($node, $pid);
 eval { $holder->quit };
 wait_for_status($at_rest, 'other');
 is(status('pid IS NULL, refreshing', 'other'),

@@ -389,9 +389,7 @@ foreach my $case ('with views in hand', 'while some wait for others')
 # ---- a helper is killed ------------------------------------------------------------
 
 $offset = start_cycle($all);
-kill 'KILL', $pid{$first};
-wait_for_line($node, 'all server processes terminated; reinitializing',
-	$offset);
+crash($node, $pid{$first});
 $session->quit;
 $log = wait_for_line($node, 'cycle_completed', $offset);
 like($log, qr/cycle_completed refreshed=4 failed=0 skipped=0 /,

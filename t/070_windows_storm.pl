@@ -81,14 +81,7 @@ my %event = (
 	'crash' => sub {
 		my $pid = our_process();
 
-		return unless $pid;
-		kill 'KILL', $pid;
-		$node->poll_query_until('postgres',
-			"SELECT count(*) FILTER (WHERE pid = $pid) = 0
-				AND count(*) FILTER (WHERE backend_type = 'bigbrotr_refresher') > 0
-			 FROM pg_stat_activity")
-		  or die 'the server does not come back';
-		restart_writers();
+		restart_writers() if $pid && crash($node, $pid);
 	},
 	'terminate' => sub {
 		my $pid = our_process();

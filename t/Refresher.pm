@@ -25,7 +25,7 @@ our @EXPORT = qw(
   events outcomes cycles $more
   worker_pid wait_for_pid wait_for_rest no_worker_failed
   session hold hold_worker wait_for_waiter
-  random_seed
+  crash random_seed
 );
 
 # The end of one of our lines, after the keys that a test names: new keys go to
@@ -512,6 +512,29 @@ sub hold_worker
 			return $pid ne '';
 		});
 	return ($session, $pid);
+}
+
+# crash(NODE, PID): kill this process of the server, and wait until the server has
+# recovered from it.  Returns false if the process had ended before.  While the
+# server refuses connections nothing is asked: a psql that ends early breaks
+# the pipe by which it is given a query.
+sub crash
+{
+	my ($node, $pid) = @_;
+	my $offset = log_size($node);
+	my $log;
+
+	kill 'KILL', $pid;
+	wait_until(
+		"the server notices that $pid was killed",
+		sub {
+			$log = log_since($node, $offset);
+			return $log =~ /all server processes terminated; reinitializing/
+			  || (!kill(0, $pid) && $log !~ /terminated by signal 9/);
+		});
+	return 0 if $log !~ /reinitializing/;
+	wait_for_line($node, 'database system is ready to accept connections', $offset);
+	return 1;
 }
 
 # The number that repeats what a test leaves to chance: the one that
