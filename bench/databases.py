@@ -104,7 +104,7 @@ async def spread(connection, count, interval):
 
 async def cycles(connection):
     rows = await connection.fetch(
-        "SELECT database, cycles_success FROM bigbrotr_refresher.status")
+        "SELECT database, cycles_success FROM bigbrotr_refresher.status()")
     return {row["database"]: row["cycles_success"] for row in rows}
 
 
@@ -119,7 +119,7 @@ async def wait_for_cycles(connection, count, number):
 async def wait_for_rest(connection):
     while await connection.fetchval(
             "SELECT bool_or(state <> 'resting' OR next_due < now() + '1h')"
-            " FROM bigbrotr_refresher.status"):
+            " FROM bigbrotr_refresher.status()"):
         await asyncio.sleep(0.1)
 
 

@@ -114,7 +114,7 @@ async def idle(connection):
             " AND NOT EXISTS (SELECT FROM pg_stat_activity AS a"
             " WHERE a.backend_type LIKE 'bigbrotr_refresher%'"
             " AND a.state = 'active')"
-            " FROM bigbrotr_refresher.status AS s"):
+            " FROM bigbrotr_refresher.status() AS s"):
         time.sleep(0.05)
 
 

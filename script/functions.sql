@@ -55,7 +55,8 @@ CREATE FUNCTION status(
 RETURNS SETOF record
 LANGUAGE C STRICT VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'bigbrotr_refresher_status';
-COMMENT ON FUNCTION status() IS 'what the view "status" shows';
+COMMENT ON FUNCTION status() IS
+'a row for each database that is served: what its worker is doing now, its last cycles, and its totals since the server started';
 
 CREATE FUNCTION run(
     wait boolean DEFAULT false,

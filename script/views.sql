@@ -1,6 +1,38 @@
-CREATE VIEW status AS SELECT * FROM status();
+/*
+ * One screen for an administrator.  Programs read the function, which has all
+ * that is known.
+ */
+CREATE VIEW status AS
+SELECT s.database,
+    s.pid,
+    s.state,
+    s.next_due,
+    nullif(array_to_string(s.refreshing, ', '), '') AS refreshing,
+    s.cycle_start,
+    s.cycle_duration AS duration,
+    s.views_total AS views,
+    s.views_refreshed AS refreshed,
+    s.views_failed AS failed,
+    s.views_skipped AS skipped
+FROM status() AS s;
 COMMENT ON VIEW status IS
-'a row for each database that is served: what its worker is doing now, and its totals since the server started';
+'a row for each database that is served: what its worker is doing now, and the cycle that runs or the last one; the function status() tells more';
+COMMENT ON COLUMN status.database IS 'the database';
+COMMENT ON COLUMN status.pid IS 'process ID of the worker; null: there is none';
+COMMENT ON COLUMN status.state IS
+'resting: there is no worker, as nothing is due; idle: it waits until something is; refreshing, disabled; stopped: it failed or could not be started, or the server is a standby';
+COMMENT ON COLUMN status.next_due IS
+'when the next view is due; null: unknown, never, or a cycle runs';
+COMMENT ON COLUMN status.refreshing IS
+'the views that are being refreshed now; null: none';
+COMMENT ON COLUMN status.cycle_start IS
+'when the cycle that runs, or else the last one, started; null: none since the server started';
+COMMENT ON COLUMN status.duration IS 'how long that cycle took; null: it is not over';
+COMMENT ON COLUMN status.views IS 'how many views were due in that cycle';
+COMMENT ON COLUMN status.refreshed IS 'how many of them were refreshed';
+COMMENT ON COLUMN status.failed IS 'how many of them failed';
+COMMENT ON COLUMN status.skipped IS
+'how many of them were left out, as nothing that they read had changed';
 
 /*
  * A view is degraded if anything that it reads, directly or through others,

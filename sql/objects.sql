@@ -44,16 +44,8 @@ SELECT p.oid::regproc, arg.mode, arg.name, format_type(arg.type, NULL) AS type
 FROM pg_proc AS p,
 	unnest(p.proallargtypes, p.proargmodes, p.proargnames)
 		WITH ORDINALITY AS arg(type, mode, name, position)
-WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace AND
-	p.proname <> 'status'
+WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace
 ORDER BY p.proname COLLATE "C", p.pronargs, arg.position;
--- The view "status" has the columns of the function.
-SELECT array_agg(a.attname::text ORDER BY a.attnum) =
-	(SELECT proargnames FROM pg_proc
-	 WHERE oid = 'bigbrotr_refresher.status'::regproc) AS same
-FROM pg_attribute AS a
-WHERE a.attrelid = 'bigbrotr_refresher.status'::regclass AND a.attnum > 0;
-
 -- The rows of a view and of a cycle, the newest cycle, and what is too old are
 -- found by an index.
 SELECT indexdef FROM pg_indexes WHERE schemaname = 'bigbrotr_refresher'
@@ -79,7 +71,7 @@ FROM pg_extension, unnest(extconfig, extcondition) AS e(id, condition)
 	JOIN pg_class AS c ON c.oid = e.id
 WHERE extname = 'bigbrotr_refresher' ORDER BY c.relname COLLATE "C";
 
--- Everything is described, every column of the tables too.
+-- Everything is described, every column too.
 SELECT p.oid::regprocedure, obj_description(p.oid, 'pg_proc')
 FROM pg_proc AS p
 WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace ORDER BY p.proname COLLATE "C", p.pronargs;
@@ -87,7 +79,7 @@ SELECT name, obj_description(oid, 'pg_class') FROM relation
 WHERE kind IN ('r', 'v') ORDER BY name COLLATE "C";
 SELECT r.name, a.attname, col_description(a.attrelid, a.attnum)
 FROM relation AS r JOIN pg_attribute AS a ON a.attrelid = r.oid
-WHERE a.attnum > 0 AND r.kind = 'r'
+WHERE a.attnum > 0 AND r.kind IN ('r', 'v')
 ORDER BY r.name COLLATE "C", a.attnum;
 
 -- Who may do what: the owner everything, monitoring may look, others nothing.

@@ -100,7 +100,7 @@ $standby->poll_query_until('postgres',
 is(worker_pid($standby, 'postgres'), '', 'a standby has no worker');
 is( $standby->safe_psql(
 		'postgres',
-		'SELECT state, pid IS NULL FROM bigbrotr_refresher.status;
+		'SELECT state, pid IS NULL FROM bigbrotr_refresher.status();
 		 SELECT view, outcome FROM bigbrotr_refresher.views ORDER BY view;
 		 SELECT view, method FROM bigbrotr_refresher.plan() ORDER BY view'),
 	"stopped|t\nnothing|failed\nquick|refreshed\n"
@@ -158,7 +158,7 @@ $node->restart;
 foreach my $database ('postgres', 'template1')
 {
 	$node->poll_query_until($database,
-		"SELECT count(*) = 1 FROM bigbrotr_refresher.status
+		"SELECT count(*) = 1 FROM bigbrotr_refresher.status()
 		 WHERE database = current_database() AND state = 'resting'
 			AND next_due > now()")
 	  or die "nothing is refreshed in $database";

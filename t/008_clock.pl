@@ -72,7 +72,7 @@ sub await_rest
 	$node->poll_query_until(
 		'postgres', "SELECT state IN ('resting', 'idle') AND next_due > now()
 			AND next_due <= now() + interval '1 hour'
-		 FROM bigbrotr_refresher.status")
+		 FROM bigbrotr_refresher.status()")
 	  or die 'the worker does not rest';
 	return;
 }
@@ -126,7 +126,7 @@ sub in_order
 				(last_cycle_duration BETWEEN '0' AND '1 minute')
 					IS NOT false,
 				cycle_duration_seconds_sum BETWEEN 0 AND 60
-			FROM bigbrotr_refresher.status"),
+			FROM bigbrotr_refresher.status()"),
 		't|t|t',
 		'and the status is as if nothing had happened');
 	is( query(
@@ -150,7 +150,7 @@ $log = look();
 is(join(' ', sort split / /, outcomes($log)),
 	'one two', 'days later, all is');
 is(count_cycles($log), 1, 'once: what was missed is not made up');
-is(query('SELECT next_due - last_cycle_start FROM bigbrotr_refresher.status'),
+is(query('SELECT next_due - last_cycle_start FROM bigbrotr_refresher.status()'),
 	'01:00:00', 'from then on it goes as ever');
 in_order('set forward');
 
@@ -353,7 +353,7 @@ foreach my $jump (-2 * $day, -10 * $minute, 20 * $minute)
 	jump($jump);
 	is( query(
 			"SELECT state, refreshing, cycle_duration
-			FROM bigbrotr_refresher.status"),
+			FROM bigbrotr_refresher.status()"),
 		'refreshing|{gate_1}|',
 		"set by $jump seconds during a refresh, the status goes on");
 	in_order('meanwhile');
@@ -409,7 +409,7 @@ sub start_disabled
 {
 	configure($node, enabled => 'off');
 	$node->poll_query_until('postgres',
-		"SELECT state = 'disabled' FROM bigbrotr_refresher.status")
+		"SELECT state = 'disabled' FROM bigbrotr_refresher.status()")
 	  or die 'the worker is not disabled';
 	return start_run('SET bigbrotr_refresher.enabled = on');
 }
@@ -450,7 +450,7 @@ cycle(
 await_rest();
 jump(11 * $minute);
 is(outcomes(look()), 'bad:22012', 'set forward, it is tried again');
-is( query("SELECT next_due - last_cycle_start FROM bigbrotr_refresher.status"),
+is( query("SELECT next_due - last_cycle_start FROM bigbrotr_refresher.status()"),
 	'00:20:00',
 	'and next after twice the time');
 jump(-2 * $hour);

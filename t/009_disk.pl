@@ -79,7 +79,7 @@ sub history
 	return query("SELECT string_agg(concat_ws(':', view, sqlstate), ' '
 			ORDER BY view) FROM bigbrotr_refresher.history
 		WHERE cycle_start = (SELECT cycle_start
-			FROM bigbrotr_refresher.status)");
+			FROM bigbrotr_refresher.status())");
 }
 
 # The rows that the views have, beside those of the table
@@ -248,7 +248,7 @@ like(
 	qr/ 53100 WARNING: .*view_refresh_failed view=spill .*\n(.*\n)*.* 53100 WARNING: .*history_failed view=spill /,
 	'the log says both');
 wait_for_rest($node, 'postgres');
-is(query('SELECT views_failed, state FROM bigbrotr_refresher.status'),
+is(query('SELECT views_failed, state FROM bigbrotr_refresher.status()'),
 	'2|resting', 'and so does the status');
 ($counts, $log) = run_all();
 is(history(), 'first last spill unique_rows', 'with space again, all is well');
@@ -294,7 +294,7 @@ is(scalar(() = $log =~ / 53100 WARNING: .*history_failed/g),
 is(rows(), $rows, 'the rows are as before');
 wait_for_rest($node, 'postgres');
 is( query('SELECT cycles_failed > 0, consecutive_failures, state
-		FROM bigbrotr_refresher.status'),
+		FROM bigbrotr_refresher.status()'),
 	't|1|resting',
 	'the cycle has failed');
 no_worker_failed($node, $since, 'no worker has ended for that');

@@ -74,7 +74,7 @@ like($log, qr/cycle_completed refreshed=3 failed=0 skipped=0/,
 	'and is not counted');
 is( $node->safe_psql(
 		'postgres', 'SELECT views_total, views_refreshed, views_failed
-		FROM bigbrotr_refresher.status'),
+		FROM bigbrotr_refresher.status()'),
 	'3|3|0',
 	'nor by the status');
 
@@ -101,7 +101,7 @@ $node->safe_psql('postgres', 'DROP MATERIALIZED VIEW sa CASCADE;
 $offset = log_size($node);
 configure($node, views => 'empty.*', interval => '2s');
 $node->poll_query_until('postgres',
-	"SELECT next_due > now() FROM bigbrotr_refresher.status")
+	"SELECT next_due > now() FROM bigbrotr_refresher.status()")
   or die 'the worker does not rest';
 $node->safe_psql('postgres',
 	'CREATE MATERIALIZED VIEW empty.late AS SELECT 1 AS x');

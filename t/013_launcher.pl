@@ -80,23 +80,23 @@ query('CREATE DATABASE copy TEMPLATE shop');
 query('ALTER DATABASE shop RENAME TO store');
 my $offset = log_size($node);
 $node->poll_query_until('postgres',
-	"SELECT state = 'stopped' FROM bigbrotr_refresher.status
+	"SELECT state = 'stopped' FROM bigbrotr_refresher.status()
 	 WHERE database = 'shop'")
   or die 'the old name is still served';
 pass('it can be copied and renamed; its old name is not served any more');
 query('ALTER DATABASE store RENAME TO shop');
 wait_for_rest($node, 'shop');
-is(query("SELECT count(*) FROM bigbrotr_refresher.status"), 2,
+is(query("SELECT count(*) FROM bigbrotr_refresher.status()"), 2,
 	'and then is again');
 query('DROP DATABASE shop');
 $node->poll_query_until('postgres',
-	"SELECT count(*) = 1 FROM bigbrotr_refresher.status
+	"SELECT count(*) = 1 FROM bigbrotr_refresher.status()
 	 WHERE database = 'shop' AND state = 'stopped'")
   or die 'it is not gone';
 unlike(log_since($node, $offset), qr/FATAL/,
 	'nothing tries to connect to what is gone');
 configure_and_rest($node, databases => 'postgres');
-is(query("SELECT string_agg(database, ' ') FROM bigbrotr_refresher.status"),
+is(query("SELECT string_agg(database, ' ') FROM bigbrotr_refresher.status()"),
 	'postgres', 'what is not listed any more is not shown');
 
 # The launcher ends, while a worker lives and someone waits for it
@@ -156,7 +156,7 @@ query('SELECT bigbrotr_refresher.run()');
 wait_for_waiter($node, 'postgres', 1);
 configure($node, databases => '');
 $node->poll_query_until('postgres',
-	'SELECT count(*) = 0 FROM bigbrotr_refresher.status')
+	'SELECT count(*) = 0 FROM bigbrotr_refresher.status()')
   or die 'it is still listed';
 $holder->quit;
 wait_until('the worker leaves',
@@ -195,7 +195,7 @@ foreach (1 .. 8)
 	query('CREATE DATABASE again TEMPLATE template0');
 	$node->safe_psql('again', 'CREATE EXTENSION bigbrotr_refresher');
 	$node->poll_query_until('postgres',
-		"SELECT state = 'resting' FROM bigbrotr_refresher.status
+		"SELECT state = 'resting' FROM bigbrotr_refresher.status()
 		 WHERE database = 'again'")
 	  or die 'it does not hear of the extension';
 	query('DROP DATABASE again');

@@ -37,7 +37,7 @@ my $make = q{
 sub served
 {
 	return query("SELECT string_agg(database, ' ' ORDER BY database)
-		FROM bigbrotr_refresher.status
+		FROM bigbrotr_refresher.status()
 		WHERE state = 'resting'");
 }
 
@@ -56,7 +56,7 @@ query('CREATE DATABASE late');
 $node->safe_psql('late', $make);
 configure_and_rest($node);
 is(served(), 'postgres', 'one without is not');
-is(query('SELECT count(*) FROM bigbrotr_refresher.status'), 1,
+is(query('SELECT count(*) FROM bigbrotr_refresher.status()'), 1,
 	'nor is it shown');
 
 # By whom, and how, the extension is created
@@ -93,7 +93,7 @@ wait_for_served('copy late postgres', 'and what is none any more is');
 $node->safe_psql('late', 'TRUNCATE work');
 query("ALTER DATABASE late SET bigbrotr_refresher.enabled = off");
 $node->poll_query_until('postgres',
-	"SELECT state = 'disabled' FROM bigbrotr_refresher.status
+	"SELECT state = 'disabled' FROM bigbrotr_refresher.status()
 	 WHERE database = 'late'")
   or die 'it is not disabled';
 is(worker_pid($node, 'late'), '', 'disabled for a database, there is no worker');
@@ -145,7 +145,7 @@ $node->poll_query_until('late', "SELECT count(*) = 2 FROM pg_locks
 pass('with four places in all, two views are refreshed at once');
 $holder->quit;
 $node->poll_query_until('postgres',
-	"SELECT state = 'resting' FROM bigbrotr_refresher.status
+	"SELECT state = 'resting' FROM bigbrotr_refresher.status()
 	 WHERE database = 'late'")
   or die 'it does not rest';
 

@@ -45,7 +45,7 @@ my $agree = q{
 			FROM bigbrotr_refresher.plan() AS p
 			JOIN bigbrotr_refresher.views AS v USING (view))
 		AND (SELECT min(due) FROM bigbrotr_refresher.plan()) = s.next_due
-	FROM bigbrotr_refresher.status AS s};
+	FROM bigbrotr_refresher.status() AS s};
 
 # ---- the extension comes after the first cycles --------------------------------
 

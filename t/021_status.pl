@@ -44,7 +44,7 @@ sub status
 
 	$database //= 'postgres';
 	return $node->safe_psql('postgres',
-		"SELECT $columns FROM bigbrotr_refresher.status
+		"SELECT $columns FROM bigbrotr_refresher.status()
 		 WHERE database = '$database'");
 }
 
@@ -56,7 +56,7 @@ sub wait_for_status
 
 	$database //= 'postgres';
 	$node->poll_query_until('postgres',
-		"SELECT $condition FROM bigbrotr_refresher.status
+		"SELECT $condition FROM bigbrotr_refresher.status()
 		 WHERE database = '$database'")
 	  or die "the status of $database is not such that $condition";
 	return;
@@ -71,7 +71,7 @@ my $totals =
 
 wait_for_status($at_rest, $_) foreach ('postgres', 'other');
 is( $node->safe_psql('postgres',
-		'SELECT database FROM bigbrotr_refresher.status'),
+		'SELECT database FROM bigbrotr_refresher.status()'),
 	"postgres\nother\nabsent",
 	'a row for each database, in the order of the parameter');
 is(status('state, pid IS NULL, worker_start IS NULL, cycle_start IS NULL,
@@ -84,7 +84,7 @@ is( $node->safe_psql(
 		'postgres',
 		"SELECT s.pid = a.pid, s.worker_start - a.backend_start < '1 minute',
 			s.worker_start BETWEEN a.backend_start AND now()
-		 FROM bigbrotr_refresher.status AS s
+		 FROM bigbrotr_refresher.status() AS s
 		 JOIN pg_stat_activity AS a ON a.datname = s.database
 		 WHERE a.backend_type = 'bigbrotr_refresher' AND s.database = 'other'"
 	),
@@ -126,6 +126,14 @@ is(status('refreshed_total, failed_total, cycles_success'),
 	($refreshed + 1) . '|' . ($failed + 1) . "|$cycles",
 	'views count at once, a cycle when it ends');
 
+is( $node->safe_psql(
+		'postgres',
+		"SELECT refreshing, cycle_start > '$last_start', duration IS NULL,
+			views, refreshed, failed, skipped
+		 FROM bigbrotr_refresher.status WHERE database = 'postgres'"),
+	'"Held view"|t|t|4|1|1|0',
+	'as the view on one screen has it, too');
+
 # ---- enabled off, on --------------------------------------------------------
 
 configure($node, enabled => 'off');
@@ -148,6 +156,16 @@ is( $node->safe_psql('postgres',
 	'a cycle ends');
 wait_for_status($at_rest);
 is(status($counts), '4|3|1|0|{}', 'its counts stay');
+is( $node->safe_psql(
+		'postgres',
+		"SELECT state, next_due = s.due, refreshing IS NULL,
+			duration = s.cycle_duration, views, refreshed, failed, skipped
+		 FROM bigbrotr_refresher.status JOIN (SELECT database,
+				next_due AS due, cycle_duration
+				FROM bigbrotr_refresher.status()) AS s USING (database)
+		 WHERE database = 'postgres'"),
+	'resting|t|t|t|4|3|1|0',
+	'in the view as well');
 is( status('cycle_duration >= interval \'0\' AND cycle_duration < interval \'1 minute\',
 		next_due - cycle_start'),
 	't|01:00:00',
@@ -155,7 +173,7 @@ is( status('cycle_duration >= interval \'0\' AND cycle_duration < interval \'1 m
 is( $node->safe_psql(
 		'postgres',
 		'SELECT s.cycle_start = h.cycle_start AND s.next_due = p.due
-		 FROM bigbrotr_refresher.status AS s,
+		 FROM bigbrotr_refresher.status() AS s,
 			(SELECT max(cycle_start) AS cycle_start
 			 FROM bigbrotr_refresher.history) AS h,
 			(SELECT min(due) AS due FROM bigbrotr_refresher.plan()) AS p
@@ -258,13 +276,14 @@ $node->safe_psql(
 	CREATE TABLE found (what text);
 	CREATE PROCEDURE look(until bigint) LANGUAGE plpgsql AS $$
 	DECLARE
-		s bigbrotr_refresher.status;
-		l bigbrotr_refresher.status;
+		s record;
+		l record;
 		done int;
 		looks int := 0;
 		busy int := 0;
 		wrong text;
 	BEGIN
+		SELECT * INTO l FROM bigbrotr_refresher.status() LIMIT 0;
 		WHILE l.database IS NULL OR l.cycle_duration_seconds_count < until LOOP
 			SELECT * INTO s FROM bigbrotr_refresher.status()
 			WHERE database = 'postgres';

@@ -65,7 +65,7 @@ is( $node->safe_psql('postgres',
 configure($node, enabled => 'on');
 $node->poll_query_until('postgres',
 	"SELECT state = 'resting' AND next_due IS NOT NULL AND views_total = 5
-	 FROM bigbrotr_refresher.status")
+	 FROM bigbrotr_refresher.status()")
   or die 'there was no cycle';
 is( views(
 		"view, outcome, sqlstate, failures, is_degraded,

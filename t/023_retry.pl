@@ -74,7 +74,7 @@ my $schedule =
 is(run_all(), '3|3|0', 'all views are refreshed');
 wait_for_rest($node, 'postgres');
 my $due = $node->safe_psql('postgres',
-	'SELECT next_due FROM bigbrotr_refresher.status');
+	'SELECT next_due FROM bigbrotr_refresher.status()');
 foreach my $how ('restart', 'terminate')
 {
 	my $log = renew($how);
@@ -82,7 +82,7 @@ foreach my $how ('restart', 'terminate')
 	like($log, qr/worker_started/, "$how: there is a new worker");
 	unlike($log, qr/cycle_started/, 'that refreshes nothing again');
 	is( $node->safe_psql('postgres',
-			'SELECT next_due FROM bigbrotr_refresher.status'),
+			'SELECT next_due FROM bigbrotr_refresher.status()'),
 		$due,
 		'but waits for the same time as the last one');
 }
@@ -128,7 +128,7 @@ $node->safe_psql('postgres',
 renew('restart');
 is( $node->safe_psql('postgres',
 		"SELECT next_due <= now() + interval '1 hour'
-		 FROM bigbrotr_refresher.status"),
+		 FROM bigbrotr_refresher.status()"),
 	't',
 	'nothing waits for longer than its interval, whatever the clock says');
 
@@ -174,7 +174,7 @@ ok( $node->poll_query_until(
 ok( $node->poll_query_until(
 		'postgres',
 		'SELECT s.next_due = (SELECT min(due) FROM bigbrotr_refresher.plan())
-		 FROM bigbrotr_refresher.status AS s'),
+		 FROM bigbrotr_refresher.status() AS s'),
 	'and so does the status');
 
 # From here on it is not tried for a while.
@@ -268,7 +268,7 @@ wait_for_rest($node, 'postgres');
 is( $node->safe_psql(
 		'postgres',
 		"SELECT s.next_due < now() + interval '30 minutes'
-		 FROM bigbrotr_refresher.status AS s"),
+		 FROM bigbrotr_refresher.status() AS s"),
 	't',
 	'with retries it does not');
 $node->safe_psql('postgres', 'UPDATE source SET x = 1');
@@ -277,7 +277,7 @@ ok( $node->poll_query_until(
 		'postgres',
 		"SELECT s.next_due > now() + interval '30 minutes'
 			AND s.next_due = (SELECT min(due) FROM bigbrotr_refresher.plan())
-		 FROM bigbrotr_refresher.status AS s"),
+		 FROM bigbrotr_refresher.status() AS s"),
 	'what somebody refreshed meanwhile is not tried again');
 
 $node->stop;

@@ -141,7 +141,7 @@ my $offset = log_size($node);
 my @callers = map { start('several', $counts) } 1 .. 3;
 wait_for_sessions('several', 3);
 is($node->safe_psql('postgres', 'SELECT state, refreshing
-		FROM bigbrotr_refresher.status'),
+		FROM bigbrotr_refresher.status()'),
 	'refreshing|{held}', 'while a cycle is running, several ask for one');
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
 is(finish($_), '3|3|0|0', 'each of them is told of a whole cycle')
@@ -208,7 +208,7 @@ like(finish($caller), $disabled,
 	'who waits for a worker that is disabled is told so');
 ok( $node->poll_query_until('postgres',
 		"SELECT state = 'disabled' AND pid IS NULL
-		 FROM bigbrotr_refresher.status"),
+		 FROM bigbrotr_refresher.status()"),
 	'and the worker leaves, though others refresh views');
 like(run_sql('postgres', $counts), $disabled, 'who comes later, too');
 like(run_sql('postgres', 'SELECT bigbrotr_refresher.run()'),

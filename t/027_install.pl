@@ -168,7 +168,7 @@ cmp_ok($node->safe_psql('postgres',
 $node->safe_psql('postgres', "LOAD 'bigbrotr_refresher'");
 my ($code, $stdout, $stderr) = $node->psql('postgres',
 	"LOAD 'bigbrotr_refresher';
-	 SELECT * FROM bigbrotr_refresher.status");
+	 SELECT * FROM bigbrotr_refresher.status()");
 like($stderr, qr/must be loaded via "shared_preload_libraries"/,
 	'loaded later, it is not there either');
 $node->safe_psql('copy', 'DROP EXTENSION bigbrotr_refresher');

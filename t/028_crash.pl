@@ -132,7 +132,7 @@ my $compare = q{
 # The views hold the data of their creation until they were refreshed once.
 configure($node, enabled => 'on');
 $node->poll_query_until('postgres',
-	'SELECT cycles_success > 0 FROM bigbrotr_refresher.status')
+	'SELECT cycles_success > 0 FROM bigbrotr_refresher.status()')
   or die 'there was no cycle';
 is($node->safe_psql('postgres', $compare),
 	'', 'before, history and data are the same');
@@ -146,7 +146,7 @@ sub busy_worker
 		'there is a cycle',
 		sub {
 			$pid = $node->safe_psql('postgres',
-				"SELECT pid FROM bigbrotr_refresher.status
+				"SELECT pid FROM bigbrotr_refresher.status()
 				 WHERE state = 'refreshing'");
 			return $pid ne '';
 		});
@@ -179,7 +179,7 @@ my %ways = (
 			sub {
 				return $node->safe_psql('postgres',
 					"SELECT pg_terminate_backend(pid)
-					 FROM bigbrotr_refresher.status
+					 FROM bigbrotr_refresher.status()
 					 WHERE state = 'refreshing'") eq 't';
 			});
 	});
@@ -199,7 +199,7 @@ foreach my $round (1 .. $rounds)
 	my $start = log_size($node);
 	my $cycles = start_cycles();
 	$node->poll_query_until('postgres',
-		"SELECT state = 'refreshing' FROM bigbrotr_refresher.status")
+		"SELECT state = 'refreshing' FROM bigbrotr_refresher.status()")
 	  or die 'there is no cycle';
 	usleep($moment);
 	$ways{$way}->();

@@ -139,7 +139,7 @@ is( $node->safe_psql(
 is( $node->safe_psql(
 		'postgres', 'SELECT state, views_total, array_length(refreshing, 1),
 			refreshing @> ARRAY[\'gate_1\', \'gate_2\', \'gate_3\']
-		FROM bigbrotr_refresher.status'),
+		FROM bigbrotr_refresher.status()'),
 	'refreshing|5|3|t',
 	'so does the status');
 

@@ -55,7 +55,7 @@ sub restart
 
 	$node->restart;
 	$node->poll_query_until('postgres',
-		"SELECT count(*) = $workers FROM bigbrotr_refresher.status
+		"SELECT count(*) = $workers FROM bigbrotr_refresher.status()
 		 WHERE state = 'resting' AND next_due > now()")
 	  or die 'the databases do not rest';
 	return;
@@ -145,7 +145,7 @@ foreach my $database (@databases)
 }
 is( $node->safe_psql(
 		'postgres', 'SELECT database, state, array_length(refreshing, 1)
-		FROM bigbrotr_refresher.status ORDER BY 1'),
+		FROM bigbrotr_refresher.status() ORDER BY 1'),
 	"postgres|refreshing|2\nsecond|refreshing|2",
 	'databases are refreshed at the same time, each by its own processes');
 
@@ -158,7 +158,7 @@ is( join(' ', sort map { $_->{view} // () } events($log)),
 wait_for_waiters('second', 2);
 is( $node->safe_psql(
 		'postgres', 'SELECT state, views_refreshed
-		FROM bigbrotr_refresher.status WHERE database = \'second\''),
+		FROM bigbrotr_refresher.status() WHERE database = \'second\''),
 	'refreshing|0',
 	'and none counts for the other');
 $sessions{second}->query_safe('SELECT pg_advisory_unlock_all()');

@@ -226,7 +226,7 @@ is( $node->safe_psql(
 	'the view is due again earlier');
 is( $node->safe_psql(
 		'work', 'SELECT views_refreshed, views_failed, refreshing
-		FROM bigbrotr_refresher.status'),
+		FROM bigbrotr_refresher.status()'),
 	'3|1|{}',
 	'and nothing remains of it in the status');
 like($log, qr/\[$worker\] .*: cycle_completed/, 'the worker goes on');
@@ -314,7 +314,7 @@ is( sorted_outcomes($log),
 	join(' ', sort $own, $first, $second),
 	'no other has begun');
 $node->poll_query_until('work',
-	"SELECT state = 'disabled' FROM bigbrotr_refresher.status")
+	"SELECT state = 'disabled' FROM bigbrotr_refresher.status()")
   or die 'the worker is not disabled';
 $offset = log_size($node);
 configure($node, enabled => 'on');

@@ -85,19 +85,19 @@ wait_for_waiter($node, 'latin', 1);
 foreach my $database ('utf8', 'euc', "caf\xe9")
 {
 	is( $node->safe_psql(
-			$database, "SELECT refreshing FROM bigbrotr_refresher.status
+			$database, "SELECT refreshing FROM bigbrotr_refresher.status()
 			WHERE database = 'latin'"),
 		'{"\\"gr\\\\xfcn\\""}',
 		'status shows what another database refreshes, as text');
 	is( $node->safe_psql(
-			$database, 'SELECT count(*) FROM bigbrotr_refresher.status
+			$database, 'SELECT count(*) FROM bigbrotr_refresher.status()
 			WHERE convert_from(convert_to(status::text,
 				getdatabaseencoding()), getdatabaseencoding())
 				= status::text'),
 		@databases + 1,
 		'as all that it shows');
 	is( $node->safe_psql(
-			$database, "SELECT count(*) FROM bigbrotr_refresher.status
+			$database, "SELECT count(*) FROM bigbrotr_refresher.status()
 			WHERE database = E'caf\\\\xe9'"),
 		1,
 		'names of databases, too');

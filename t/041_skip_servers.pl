@@ -160,7 +160,7 @@ sub wait_for_interval
 		"SELECT next_due - last_cycle_start > interval '$interval'
 			- interval '10 minutes' AND next_due - last_cycle_start
 			< interval '$interval' + interval '10 minutes'
-		 FROM bigbrotr_refresher.status")
+		 FROM bigbrotr_refresher.status()")
 	  or die "the interval is not $interval";
 	return;
 }

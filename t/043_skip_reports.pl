@@ -81,7 +81,7 @@ my $as_of = newest('one', 'data_as_of');
 my $success =
   value("SELECT last_success FROM bigbrotr_refresher.views WHERE view = 'one'");
 my $xmin = value("SELECT xmin FROM pg_class WHERE relname = 'one'");
-my $skipped = value('SELECT skipped_total FROM bigbrotr_refresher.status');
+my $skipped = value('SELECT skipped_total FROM bigbrotr_refresher.status()');
 
 $log = next_cycle($node);
 like($log, qr/cycle_completed refreshed=1 failed=0 skipped=3 duration/,
@@ -111,10 +111,10 @@ is(value("SELECT xmin FROM pg_class WHERE relname = 'one'"),
 	$xmin, 'nothing was done to the view');
 is( value(
 		'SELECT last_views_total, last_views_refreshed, last_views_failed,
-			last_views_skipped FROM bigbrotr_refresher.status'),
+			last_views_skipped FROM bigbrotr_refresher.status()'),
 	'4|1|0|3',
 	'the status counts it');
-cmp_ok(value('SELECT skipped_total FROM bigbrotr_refresher.status'),
+cmp_ok(value('SELECT skipped_total FROM bigbrotr_refresher.status()'),
 	'>=', $skipped + 3, 'in its totals, too');
 is( value(
 		"SELECT string_agg(view, ', ' ORDER BY view) FROM bigbrotr_refresher.timeline(

@@ -68,7 +68,7 @@ sub cycle_while
 	configure($node, interval => '1h');
 	$node->poll_query_until('postgres',
 		"SELECT next_due > now() + interval '10 min'
-		 FROM bigbrotr_refresher.status")
+		 FROM bigbrotr_refresher.status()")
 	  or die 'the worker does not rest';
 	$session->quit;
 	while ($log =~ /(view_refreshed|view_skipped) view=watched\b/g)

@@ -178,7 +178,7 @@ wait_until('all rest', sub {
 		WHERE backend_type = 'bigbrotr_refresher'") == 0 });
 pass('and then no worker is left');
 is( query("SELECT count(*), bool_and(state = 'resting' AND next_due > now())
-		FROM bigbrotr_refresher.status"),
+		FROM bigbrotr_refresher.status()"),
 	(scalar keys %databases) . '|t', 'which the status says');
 
 my $log = slurp_file($node->logfile);

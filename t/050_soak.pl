@@ -65,7 +65,7 @@ sub show_failure
 {
 	my @past = @{ $scene->{past} };
 	my ($ok, $activity) = $scene->try('bigbrotr',
-		"SELECT * FROM bigbrotr_refresher.status;
+		"SELECT * FROM bigbrotr_refresher.status();
 		SELECT pid, datname, backend_type, state, wait_event_type, wait_event,
 			pg_blocking_pids(pid), clock_timestamp() - query_start, query
 		FROM pg_stat_activity WHERE pid <> pg_backend_pid()");
@@ -102,7 +102,7 @@ sub check_alive_once
 	{
 		$scene->await_sql(
 			'there is a worker', $database, "SELECT count(*) = 1
-			FROM bigbrotr_refresher.status
+			FROM bigbrotr_refresher.status()
 			WHERE database = '$database' AND state <> 'stopped'");
 		$scene->sql($database, 'SELECT FROM bigbrotr_refresher.run(true)');
 	}

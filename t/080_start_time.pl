@@ -49,7 +49,7 @@ sub await_rest
 	$node->poll_query_until(
 		'postgres', "SELECT state IN ('resting', 'idle') AND next_due > now()
 			AND next_due = (SELECT min(next_due) FROM bigbrotr_refresher.views)
-		 FROM bigbrotr_refresher.status WHERE database = 'postgres'")
+		 FROM bigbrotr_refresher.status() WHERE database = 'postgres'")
 	  or die 'the worker does not rest';
 	return;
 }

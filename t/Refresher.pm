@@ -448,7 +448,7 @@ sub wait_for_rest
 
 	$node->poll_query_until(
 		$database, "SELECT state IN ('resting', 'idle') AND next_due > now()
-		FROM bigbrotr_refresher.status WHERE database = current_database()")
+		FROM bigbrotr_refresher.status() WHERE database = current_database()")
 	  or die "$database does not rest";
 	return;
 }

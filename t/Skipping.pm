@@ -70,7 +70,7 @@ sub _rest
 		WHERE backend_type = 'bigbrotr_refresher' AND datname = '$database'";
 	my $disabled = "($workers AND state = 'idle' AND query = 'disabled') = 1";
 	my $gone = "state = 'disabled' AND pid IS NULL
-		FROM bigbrotr_refresher.status WHERE database = '$database'";
+		FROM bigbrotr_refresher.status() WHERE database = '$database'";
 
 	wait_until(
 		"the worker of $database rests",

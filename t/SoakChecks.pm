@@ -67,7 +67,7 @@ sub check_alive
 	$scene->await_sql('the server answers', 'postgres', 'SELECT true');
 	$scene->await_sql(
 		'each database is served', 'bigbrotr', "
-		SELECT count(*) = 2 FROM bigbrotr_refresher.status AS s
+		SELECT count(*) = 2 FROM bigbrotr_refresher.status() AS s
 		LEFT JOIN pg_stat_activity AS a USING (pid)
 		WHERE s.state <> 'stopped' AND s.database IN ($databases)
 			AND (s.pid IS NULL OR (a.datname = s.database
@@ -215,7 +215,7 @@ sub check_rest
 			AND refreshing = '{}' AND pid IS NULL)
 			AND NOT EXISTS (SELECT FROM pg_stat_activity
 				WHERE backend_type = 'bigbrotr_refresher')
-		 FROM bigbrotr_refresher.status");
+		 FROM bigbrotr_refresher.status()");
 	my @launchers = $scene->pids('bigbrotr_refresher launcher');
 
 	foreach my $what (
@@ -381,7 +381,7 @@ sub wait_for_cycle
 {
 	my ($scene, $database) = @_;
 	my $total = "SELECT cycles_success + cycles_failed
-		FROM bigbrotr_refresher.status WHERE database = '$database'";
+		FROM bigbrotr_refresher.status() WHERE database = '$database'";
 	my $before = $scene->sql('bigbrotr', $total);
 
 	$scene->await("cycles of $database by its schedule",

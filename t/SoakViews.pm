@@ -294,7 +294,7 @@ sub broken_sql
 sub load_scripts
 {
 	my $asked = q{
-	SELECT database, pid, state, refreshing FROM bigbrotr_refresher.status;
+	SELECT database, pid, state, refreshing FROM bigbrotr_refresher.status();
 	SELECT * FROM bigbrotr_refresher.views;
 	SELECT * FROM bigbrotr_refresher.history ORDER BY started_at DESC LIMIT 20;
 	SELECT * FROM bigbrotr_refresher.timeline();

@@ -469,7 +469,7 @@ release_view() {
 
 at_rest() {
 	[ "$(sql -c "SELECT state, pid IS NULL
-		FROM bigbrotr_refresher.status")" = 'resting|t' ]
+		FROM bigbrotr_refresher.status()")" = 'resting|t' ]
 }
 
 # Terminate the worker, once it waits for the view.
