@@ -16,6 +16,7 @@ import merging
 import parts
 import planning
 import report
+import scale
 import server
 import skipping
 import windows
@@ -31,6 +32,7 @@ PARTS = {
     "databases": databases.measure,
     "part": parts.measure,
     "windows": windows.measure,
+    "scale": scale.measure,
 }
 
 
