@@ -235,10 +235,10 @@ async def prune(rows):
     await server.configure(
         connection, bigbrotr_refresher__history_retention=f"{days}d")
     await connection.fetchval("SELECT bigbrotr_refresher.run()")
-    old = f"SELECT count(*) FROM bigbrotr_refresher.history" \
-          f" WHERE started_at < now() - interval '{days} days 1 hour'"
+    old = "SELECT EXISTS (SELECT FROM bigbrotr_refresher.history" \
+          f" WHERE started_at < now() - interval '{days} days 1 hour')"
     while await connection.fetchval(old):
-        time.sleep(0.05)
+        time.sleep(0.5)
     seconds = time.monotonic() - start
     after = await connection.fetchval(count)
     await server.configure(
