@@ -230,10 +230,14 @@ async def prune(rows):
     connection = await server.connect(DATABASE)
     count = "SELECT count(*) FROM bigbrotr_refresher.history"
     before = await connection.fetchval(count)
-    start = time.monotonic()
     days = rows // VIEWS // 144 // 2
     await server.configure(
         connection, bigbrotr_refresher__history_retention=f"{days}d")
+    await connection.close()
+    # It prunes once an hour, and when it starts.
+    server.control("restart")
+    connection = await server.connect(DATABASE)
+    start = time.monotonic()
     await connection.fetchval("SELECT bigbrotr_refresher.run()")
     old = "SELECT EXISTS (SELECT FROM bigbrotr_refresher.history" \
           f" WHERE started_at < now() - interval '{days} days 1 hour')"
