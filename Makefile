@@ -59,7 +59,7 @@ DATA_built = bigbrotr_refresher--1.0.sql
 PGFILEDESC = "bigbrotr_refresher - keeps materialized views fresh"
 
 # Each kind of test has a server of its own, preloaded with the extension.
-REGRESS = grammar parameters plan trust ordering privileges hostile objects timeline skippable bodies nested merging part settings windows
+REGRESS = grammar parameters plan trust ordering privileges hostile objects cycles timeline skippable bodies nested merging part settings windows
 REGRESS_OPTS = --temp-instance=./tmp_check \
 	--temp-config=$(srcdir)/sql/regress.conf --encoding=UTF8 --no-locale
 ISOLATION = plan_waits_for_none plan_while_dropped

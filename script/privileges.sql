@@ -1,6 +1,6 @@
 -- Monitoring may look; to run something, one must be granted it.
 GRANT USAGE ON SCHEMA bigbrotr_refresher TO pg_monitor;
-GRANT SELECT ON history, view_state, windows, status, views TO pg_monitor;
+GRANT SELECT ON history, view_state, windows, status, views, cycles TO pg_monitor;
 REVOKE ALL ON FUNCTION plan(), status(), run(boolean), refresh(text),
     refresh(text, text), set_window(text, text), timeline(timestamptz), drop_replicated()
 FROM PUBLIC;

@@ -6,6 +6,8 @@ CREATE TABLE history (
     id bigint GENERATED ALWAYS AS IDENTITY,
     view text NOT NULL,
     cycle_start timestamptz,
+    cycle_views integer,
+    cycle_whole boolean,
     schedule_start timestamptz,
     started_at timestamptz NOT NULL,
     duration interval NOT NULL,
@@ -31,7 +33,8 @@ CREATE TABLE history (
 );
 CREATE INDEX ON history (started_at);
 CREATE INDEX ON history (cycle_start);
-CREATE INDEX history_id_in_cycle_idx ON history (id) WHERE cycle_start IS NOT NULL;
+-- The last cycle of all views comes last, before it those of only some.
+CREATE INDEX ON history (cycle_whole, id) WHERE cycle_whole IS NOT NULL;
 -- Refreshes of parts may be many.
 CREATE INDEX history_whole_idx ON history (view, id) WHERE condition IS NULL;
 COMMENT ON TABLE history IS
@@ -40,6 +43,10 @@ COMMENT ON COLUMN history.id IS 'ascends with each attempt of a view';
 COMMENT ON COLUMN history.view IS 'the view, quoted as in SQL';
 COMMENT ON COLUMN history.cycle_start IS
 'when the cycle started; null: it was refreshed outside of a cycle';
+COMMENT ON COLUMN history.cycle_views IS
+'how many views were due in that cycle; null: outside of a cycle';
+COMMENT ON COLUMN history.cycle_whole IS
+'whether these were all views of the list; null: outside of a cycle';
 COMMENT ON COLUMN history.schedule_start IS
 'where the schedule of the view counts from: the start of its last cycle that was not a retry';
 COMMENT ON COLUMN history.started_at IS 'when the attempt started';

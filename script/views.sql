@@ -77,6 +77,75 @@ FROM last AS l
 ORDER BY l."position";
 COMMENT ON VIEW views IS
 'a row for each view of the list: its last refresh, its next one, the age of its data, and whether something that it reads has failed';
+COMMENT ON COLUMN views.view IS 'the view, quoted as in SQL';
+COMMENT ON COLUMN views.last_attempt IS 'when the last attempt started; null: none is known';
+COMMENT ON COLUMN views.last_success IS
+'when the last successful refresh started; null: none is known';
+COMMENT ON COLUMN views.duration IS 'how long the last attempt took';
+COMMENT ON COLUMN views.outcome IS 'of the last attempt: refreshed, failed or skipped';
+COMMENT ON COLUMN views.sqlstate IS 'code of the error if the last attempt failed';
+COMMENT ON COLUMN views.error IS 'message of the error if the last attempt failed';
+COMMENT ON COLUMN views.failures IS 'failures in a row; 0: the last attempt did not fail';
+COMMENT ON COLUMN views.next_due IS
+'when the view is due again, by its interval or as a retry; null: at once';
+COMMENT ON COLUMN views.data_as_of IS
+'age of the rows of the view: the start of their refresh, or the data_as_of of what it read if that is older; null: unknown';
+COMMENT ON COLUMN views.is_degraded IS
+'whether something that the view reads, directly or through others, failed when it was last tried';
+COMMENT ON COLUMN views.refresh_interval IS 'time from one refresh to the next';
+COMMENT ON COLUMN views.start_time IS
+'time of the day that the interval counts from; null: it counts from the last cycle';
+COMMENT ON COLUMN views.window_after IS
+'where the next window starts, if the table is filled by windows';
+COMMENT ON COLUMN views.window_until IS 'how far the next window could reach now';
+COMMENT ON COLUMN views.window_backlog IS
+'how much there is to fold now, in seconds or transactions; null: unknown';
+COMMENT ON COLUMN views.held_back_by IS
+'process ID of what holds the window back; 0: a prepared transaction; null: nothing does';
+COMMENT ON COLUMN views.held_back_since IS 'since when that is so';
+
+/*
+ * In the order of the index on cycle_start: the last few cycles of a long
+ * history are read without the others.  A view that is folded by windows may
+ * have several attempts in a cycle, of which only the last one can fail.
+ */
+CREATE VIEW cycles AS
+SELECT c.cycle_start,
+    c.duration,
+    c.views,
+    c.tried - c.failed - c.skipped AS refreshed,
+    c.failed,
+    c.skipped,
+    c.attempts,
+    c.is_whole
+FROM (
+    SELECT h.cycle_start,
+        max(h.started_at + h.duration) - min(h.started_at) AS duration,
+        max(h.cycle_views) AS views,
+        count(DISTINCT h.view)::integer AS tried,
+        (count(DISTINCT h.view) FILTER (WHERE h.outcome = 'failed'))::integer AS failed,
+        (count(DISTINCT h.view) FILTER (WHERE h.outcome = 'skipped'))::integer AS skipped,
+        count(*)::integer AS attempts,
+        bool_or(h.cycle_whole) AS is_whole
+    FROM history AS h
+    WHERE h.cycle_start IS NOT NULL
+    GROUP BY h.cycle_start
+    ORDER BY h.cycle_start DESC
+) AS c;
+COMMENT ON VIEW cycles IS
+'a row for each cycle of the history, the last one first: how long it took, and what came of its views; a retry is a cycle of its own';
+COMMENT ON COLUMN cycles.cycle_start IS 'when the cycle started';
+COMMENT ON COLUMN cycles.duration IS
+'from the start of its first attempt to the end of its last one, so far if the cycle still runs';
+COMMENT ON COLUMN cycles.views IS
+'how many views were due; more than those that follow: the cycle still runs, was broken off, or some of its rows are gone';
+COMMENT ON COLUMN cycles.refreshed IS 'how many of them were refreshed';
+COMMENT ON COLUMN cycles.failed IS 'how many of them failed';
+COMMENT ON COLUMN cycles.skipped IS 'how many of them were left out, as nothing that they read had changed';
+COMMENT ON COLUMN cycles.attempts IS
+'how many attempts there were: a table that is filled by windows may have several in one cycle';
+COMMENT ON COLUMN cycles.is_whole IS
+'whether all views of the list were due, rather than only some';
 
 CREATE FUNCTION timeline(
     cycle timestamptz DEFAULT NULL,
@@ -93,7 +162,8 @@ BEGIN ATOMIC
         FROM history AS h
         WHERE h.cycle_start = coalesce(cycle,
             (SELECT n.cycle_start FROM history AS n
-            WHERE n.cycle_start IS NOT NULL ORDER BY n.id DESC LIMIT 1))
+            WHERE n.cycle_whole IS NOT NULL
+            ORDER BY n.cycle_whole DESC, n.id DESC LIMIT 1))
     ), scale AS (
         SELECT min(c.started_at) AS start,
             greatest(extract(epoch FROM
@@ -116,4 +186,4 @@ BEGIN ATOMIC
     ORDER BY b.started_at, b.id;
 END;
 COMMENT ON FUNCTION timeline(timestamptz) IS
-'a cycle drawn as bars, for psql: that which started then, by default the last one';
+'a cycle drawn as bars, for psql: that which started then, by default the last one of all views of the list, or if there is none, the last one';

@@ -46,8 +46,8 @@ FROM pg_proc AS p,
 		WITH ORDINALITY AS arg(type, mode, name, position)
 WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace
 ORDER BY p.proname COLLATE "C", p.pronargs, arg.position;
--- The rows of a view and of a cycle, the newest cycle, and what is too old are
--- found by an index.
+-- The rows of a view and of a cycle, the newest cycle, with all views or not,
+-- and what is too old are found by an index.
 SELECT indexdef FROM pg_indexes WHERE schemaname = 'bigbrotr_refresher'
 ORDER BY tablename, indexname COLLATE "C";
 
@@ -81,6 +81,11 @@ SELECT r.name, a.attname, col_description(a.attrelid, a.attnum)
 FROM relation AS r JOIN pg_attribute AS a ON a.attrelid = r.oid
 WHERE a.attnum > 0 AND r.kind IN ('r', 'v')
 ORDER BY r.name COLLATE "C", a.attnum;
+SELECT r.name, a.attname AS column_without_comment
+FROM relation AS r JOIN pg_attribute AS a ON a.attrelid = r.oid
+WHERE a.attnum > 0 AND NOT a.attisdropped AND r.kind IN ('r', 'v', 'm', 'p') AND
+	coalesce(col_description(a.attrelid, a.attnum), '') = ''
+ORDER BY r.name COLLATE "C", a.attnum;
 
 -- Who may do what: the owner everything, monitoring may look, others nothing.
 SELECT role, p.oid::regprocedure AS may_call
@@ -109,6 +114,7 @@ SET ROLE regress_monitor;
 SELECT count(*) FROM bigbrotr_refresher.status;
 SELECT count(*) FROM bigbrotr_refresher.history;
 SELECT count(*) > 0 AS some FROM bigbrotr_refresher.views;
+SELECT count(*) FROM bigbrotr_refresher.cycles;
 SELECT count(*) FROM bigbrotr_refresher.timeline();
 SELECT * FROM bigbrotr_refresher.run(true);
 INSERT INTO bigbrotr_refresher.history (view) VALUES ('forged');

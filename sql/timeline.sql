@@ -9,9 +9,11 @@ SET timezone = 'UTC';
 SELECT * FROM bigbrotr_refresher.timeline();
 
 INSERT INTO bigbrotr_refresher.history
-	(view, cycle_start, started_at, duration, outcome, failures, wal_bytes,
-	 shared_blks_hit, shared_blks_read, temp_blks_read, temp_blks_written)
-SELECT view, c, c + "start"::interval, duration::interval, outcome, 0, 0, 0, 0, 0, 0
+	(view, cycle_start, cycle_views, cycle_whole, started_at, duration, outcome,
+	 failures, wal_bytes, shared_blks_hit, shared_blks_read, temp_blks_read,
+	 temp_blks_written)
+SELECT view, c, count(*) OVER (PARTITION BY c), false, c + "start"::interval,
+	duration::interval, outcome, 0, 0, 0, 0, 0, 0
 FROM (VALUES
 	-- one after the other, the last one before
 	('2026-03-01 12:00:00+00'::timestamptz, 'first', '0 s', '10 s', 'refreshed'),
@@ -38,9 +40,20 @@ SELECT * FROM bigbrotr_refresher.timeline('2026-03-01 12:00:00+00');
 SELECT * FROM bigbrotr_refresher.timeline('2026-03-02 12:00:00+00');
 SELECT * FROM bigbrotr_refresher.timeline('2026-03-03 12:00:00+00');
 
--- The last cycle, by default
+-- By default the last cycle of all views; if there is none, the last one
 SELECT * FROM bigbrotr_refresher.timeline();
 SELECT count(*) FROM bigbrotr_refresher.timeline(NULL);
+UPDATE bigbrotr_refresher.history SET cycle_whole = true
+WHERE cycle_start <= '2026-03-02 12:00:00+00';
+SELECT * FROM bigbrotr_refresher.timeline();
+-- The last is the one that was written last, wherever the clock stood.
+INSERT INTO bigbrotr_refresher.history
+	(view, cycle_start, cycle_views, cycle_whole, started_at, duration, outcome,
+	 failures, wal_bytes, shared_blks_hit, shared_blks_read, temp_blks_read,
+	 temp_blks_written)
+VALUES ('early', '2026-02-01', 1, true, '2026-02-01', '1 s', 'refreshed',
+	0, 0, 0, 0, 0, 0);
+SELECT view FROM bigbrotr_refresher.timeline();
 
 -- No such cycle
 SELECT * FROM bigbrotr_refresher.timeline('2026-03-01 12:00:01+00');

@@ -85,7 +85,7 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 		known.duration = result.outcome == REFRESH_SKIPPED ?
 			0 : result.duration;
 		known.data_as_of = sql_data_as_of(plan, item, &result);
-		history_write(label, &known, &result);
+		history_write(label, &known, NULL, &result);
 		if (nwindows++ == 0)
 			backlog = result.window.limit;
 	} while (!result.window.empty && result.window.end < backlog);
@@ -136,7 +136,7 @@ bigbrotr_refresher_refresh_part(PG_FUNCTION_ARGS)
 	label = sql_label_as_worker(&target);
 	(void) history_read_last(label, &known);
 	state.failures = known.failures;
-	history_write(label, &state, &result);
+	history_write(label, &state, NULL, &result);
 	if (refresher_notify_channel[0])
 		Async_Notify(refresher_notify_channel, label);
 	PG_RETURN_VOID();

@@ -204,6 +204,16 @@ is( join(' ', map { join('+', @{ $_->{views} }) } @cycles),
 	'those that read it are taken along, others are not');
 is( $node->safe_psql(
 		'postgres',
+		'SELECT views, refreshed, failed, skipped, attempts, is_whole
+		 FROM bigbrotr_refresher.cycles ORDER BY cycle_start'),
+	join("\n", '4|3|1|0|4|t', ('3|2|1|0|3|f') x ($attempts - 1)),
+	'the first cycle was of all views, those after it only of some');
+is( $node->safe_psql(
+		'postgres', 'SELECT view FROM bigbrotr_refresher.timeline()'),
+	"other\nbad\nreader\nfurther",
+	'that one is drawn, not the last');
+is( $node->safe_psql(
+		'postgres',
 		'SELECT count(*), count(DISTINCT schedule_start),
 			bool_and(schedule_start = (SELECT min(cycle_start)
 				FROM bigbrotr_refresher.history))

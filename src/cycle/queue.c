@@ -89,6 +89,7 @@ queue_init(Queue *queue, const RefreshPlan *plan, const QueueItem *items,
 	queue->nprocesses = nprocesses;
 	ConditionVariableInit(&queue->changed);
 	queue_add_views(queue, plan, items, places);
+	queue->whole = queue->nviews == plan->nitems;
 	queue_add_edges(queue, plan, items, places);
 	strcpy((char *) queue + queue->path_offset, search_path);
 	queue_add_settings(queue, plan,

@@ -79,6 +79,7 @@ typedef struct Queue
 	/* These do not change */
 	TimestampTz start;
 	bool		forced;			/* refresh also what is unchanged */
+	bool		whole;			/* all views of the list are due */
 	int			nviews;
 	Size		edges_offset;	/* of an array of int, from the start */
 	Size		ranks_offset;	/* likewise: the views by rank, which change */

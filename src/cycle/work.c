@@ -416,6 +416,7 @@ static void
 work_keep(void *arg)
 {
 	const WorkView *in_hand = arg;
+	HistoryCycle cycle = {in_hand->queue->nviews, in_hand->queue->whole};
 
 	if (refresher_history_retention == 0)
 		return;
@@ -430,7 +431,8 @@ work_keep(void *arg)
 		(void) set_config_option("synchronous_commit", "off",
 								 PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_LOCAL, true, 0, false);
-	history_write(in_hand->view->label, &in_hand->known, in_hand->result);
+	history_write(in_hand->view->label, &in_hand->known, &cycle,
+				  in_hand->result);
 
 	/* What number it has is nothing for the views' functions to see. */
 	ResetSequenceCaches();

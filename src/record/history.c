@@ -43,21 +43,21 @@
 #define HISTORY_MAX_PAUSE	(400 * 24 * 60 * 60)
 
 static const Oid history_insert_types[] = {
-	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID,
-	TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID,
+	TEXTOID, TIMESTAMPTZOID, INT4OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	INTERVALOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID,
 	INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID,
 	TEXTOID, TEXTOID, TEXTOID, INT8OID
 };
 
 static GuardedStatement history_insert = {
 	.sql = "INSERT INTO bigbrotr_refresher.history"
-	" (view, cycle_start, schedule_start, started_at, duration, outcome,"
-	" method, sqlstate, error, failures, wal_bytes, shared_blks_hit,"
+	" (view, cycle_start, cycle_views, cycle_whole, schedule_start,"
+	" started_at, duration, outcome, method, sqlstate, error, failures, wal_bytes, shared_blks_hit,"
 	" shared_blks_read, temp_blks_read, temp_blks_written, data_as_of,"
 	" rows_inserted, rows_updated, rows_deleted, condition,"
 	" window_after, window_until, rows_changed)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
-	" $15, $16, $17, $18, $19, $20, $21, $22, $23)",
+	" $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)",
 	.nargs = lengthof(history_insert_types),
 	.types = history_insert_types,
 	.expected = SPI_OK_INSERT,
@@ -177,6 +177,7 @@ typedef struct HistoryAttempt
 {
 	const char *label;
 	const ViewState *state;
+	const HistoryCycle *cycle;	/* NULL: none */
 	const RefreshResult *result;	/* NULL: unknown */
 } HistoryAttempt;
 
@@ -236,7 +237,8 @@ history_missing_hint(void)
 
 /*
  * Write what came of an attempt, with the state that it leaves the view in, in
- * the current transaction.  Does nothing if no history is kept.
+ * the current transaction.  "cycle" is NULL outside of any.  Does nothing if no
+ * history is kept.
  *
  * The two rows do not depend on each other.  In a session with an old snapshot
  * the state may have been written since (40001), and the row is kept all the
@@ -248,9 +250,9 @@ history_missing_hint(void)
  */
 void
 history_write(const char *label, const ViewState *state,
-			  const RefreshResult *result)
+			  const HistoryCycle *cycle, const RefreshResult *result)
 {
-	HistoryAttempt attempt = {label, state, result};
+	HistoryAttempt attempt = {label, state, cycle, result};
 
 	if (refresher_history_retention == 0)
 		return;
@@ -268,7 +270,7 @@ history_write(const char *label, const ViewState *state,
 void
 history_write_state(const char *label, const ViewState *state)
 {
-	HistoryAttempt attempt = {label, state, NULL};
+	HistoryAttempt attempt = {label, state, NULL, NULL};
 
 	if (refresher_history_retention == 0)
 		return;
@@ -367,6 +369,7 @@ history_put_row(void *arg)
 {
 	const HistoryAttempt *attempt = arg;
 	const ViewState *state = attempt->state;
+	const HistoryCycle *cycle = attempt->cycle;
 	const RefreshResult *result = attempt->result;
 	const RefreshUsage *usage = &result->usage;
 	const ErrorData *error = result->error;
@@ -377,6 +380,9 @@ history_put_row(void *arg)
 	memset(nulls, ' ', sizeof(nulls));
 	history_set_text(values, nulls, col++, attempt->label);
 	history_set_time(values, nulls, col++, state->cycle_start);
+	memset(nulls + col, cycle ? ' ' : 'n', 2);
+	values[col++] = Int32GetDatum(cycle ? cycle->views : 0);
+	values[col++] = BoolGetDatum(cycle && cycle->whole);
 	history_set_time(values, nulls, col++, state->schedule_start);
 	history_set_time(values, nulls, col++, result->started_at);
 	values[col++] = history_interval(result->duration);
