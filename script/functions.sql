@@ -22,7 +22,25 @@ LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 ROWS 20 -- so few that the view "views" is not compiled by jit, which takes a second
 AS 'MODULE_PATHNAME', 'bigbrotr_refresher_plan';
 COMMENT ON FUNCTION plan() IS
-'the next cycle explained: what is refreshed in which order, how, after what, and when it is due (null: at once)';
+'the next cycle explained: a row for each view of the list
+position: its place if one view is refreshed at a time
+stage: no view begins before all of an earlier stage have ended
+view: the view, quoted as in SQL
+method: function, procedure, merge, refresh, refresh concurrently or window; null: see error
+error: why the view cannot be refreshed
+depends_on: the views of the list that it reads, directly or through plain views
+due: when it is due; null: at once
+refresh_interval: time from one refresh to the next
+skippable: whether it can be left out when nothing that it reads has changed
+not_skippable_because: why not
+advice: what would make its refresh cheaper
+start_time: time of the day that the interval counts from; null: it counts from the last cycle
+settings: what the list sets for this view alone
+window_after: where the next window starts, if the table is filled by windows
+window_until: how far the next window could reach now
+window_backlog: how much there is to fold now, in seconds or transactions; null: unknown
+held_back_by: process ID of what holds the window back; 0: a prepared transaction; null: nothing does
+held_back_since: since when that is so';
 
 CREATE FUNCTION status(
     OUT database text,
@@ -37,6 +55,8 @@ CREATE FUNCTION status(
     OUT views_failed integer,
     OUT views_skipped integer,
     OUT refreshing text[],
+    OUT refreshing_since timestamptz[],
+    OUT refreshing_share double precision[],
     OUT refreshed_total bigint,
     OUT failed_total bigint,
     OUT skipped_total bigint,
@@ -56,7 +76,30 @@ RETURNS SETOF record
 LANGUAGE C STRICT VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'bigbrotr_refresher_status';
 COMMENT ON FUNCTION status() IS
-'a row for each database that is served: what its worker is doing now, its last cycles, and its totals since the server started';
+'a row for each database that is served: what its worker is doing now, its last cycles, and its totals since the server started
+database: the database
+pid: process ID of the worker; null: there is none
+state: resting, idle, refreshing, disabled or stopped, as in the view "status"
+worker_start: when the worker started; null: there is none
+cycle_start: when the cycle that runs, or else the last one, started
+cycle_duration: how long that cycle took; null: it is not over
+next_due: when the next view is due; null: unknown, never, or a cycle runs
+views_total: how many views were due in that cycle
+views_refreshed, views_failed, views_skipped: what came of them so far
+refreshing: the views that are being refreshed now
+refreshing_since: since when each of them is
+refreshing_share: for how long each of them is, as a share of what its last successful refresh took: 0.5 is half of it; null: that is unknown
+refreshed_total, failed_total, skipped_total: outcomes of views since the server started
+cycles_success: cycles since the server started, without those that failed
+cycles_failed: cycles in which views failed and none was refreshed
+consecutive_failures: such cycles in a row, up to the last one
+cycle_duration_seconds_bucket: how many cycles took no longer than 1, 5, 10, 30, 60, 120, 300, 600, 1800 and 3600 seconds
+cycle_duration_seconds_sum: how long all cycles took together
+cycle_duration_seconds_count: how many there were
+last_cycle_start: when the last cycle that is over started
+last_cycle_duration: how long it took
+last_views_total: how many views were due in it
+last_views_refreshed, last_views_failed, last_views_skipped: what came of them';
 
 CREATE FUNCTION run(
     wait boolean DEFAULT false,
@@ -68,7 +111,10 @@ CREATE FUNCTION run(
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'bigbrotr_refresher_run';
 COMMENT ON FUNCTION run(boolean) IS
-'start a cycle of all views of this database now; with wait, return its counts when it ends';
+'start a cycle of all views of this database now; with wait, return its counts when it ends
+views: how many views were due
+refreshed, failed, skipped: what came of them
+duration: how long the cycle took';
 
 CREATE FUNCTION refresh(view text)
 RETURNS void

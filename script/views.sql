@@ -7,7 +7,11 @@ SELECT s.database,
     s.pid,
     s.state,
     s.next_due,
-    nullif(array_to_string(s.refreshing, ', '), '') AS refreshing,
+    (SELECT string_agg(r.view || ' for '
+            || date_trunc('second', greatest(clock_timestamp() - r.since, '0'))
+            || coalesce(' (' || round(100 * r.share) || ' %)', ''), ', ')
+        FROM unnest(s.refreshing, s.refreshing_since, s.refreshing_share)
+            AS r(view, since, share)) AS refreshing,
     s.cycle_start,
     s.cycle_duration AS duration,
     s.views_total AS views,
@@ -24,7 +28,7 @@ COMMENT ON COLUMN status.state IS
 COMMENT ON COLUMN status.next_due IS
 'when the next view is due; null: unknown, never, or a cycle runs';
 COMMENT ON COLUMN status.refreshing IS
-'the views that are being refreshed now; null: none';
+'the views that are being refreshed now, for how long, and in brackets what share that is of the time that the last successful refresh took; null: none';
 COMMENT ON COLUMN status.cycle_start IS
 'when the cycle that runs, or else the last one, started; null: none since the server started';
 COMMENT ON COLUMN status.duration IS 'how long that cycle took; null: it is not over';
@@ -186,4 +190,9 @@ BEGIN ATOMIC
     ORDER BY b.started_at, b.id;
 END;
 COMMENT ON FUNCTION timeline(timestamptz) IS
-'a cycle drawn as bars, for psql: that which started then, by default the last one of all views of the list, or if there is none, the last one';
+'a cycle drawn as bars, for psql: that which started then, by default the last one of all views of the list, or if there is none, the last one
+view: the view, quoted as in SQL
+outcome: refreshed, failed or skipped
+started_after: when its attempt started, from the start of the first one
+duration: how long it took
+bar: 50 characters for the length of the cycle; #: refreshed, x: failed, .: skipped';

@@ -72,7 +72,8 @@ FROM pg_extension, unnest(extconfig, extcondition) AS e(id, condition)
 WHERE extname = 'bigbrotr_refresher' ORDER BY c.relname COLLATE "C";
 
 -- Everything is described, every column too.
-SELECT p.oid::regprocedure, obj_description(p.oid, 'pg_proc')
+SELECT p.oid::regprocedure, split_part(obj_description(p.oid, 'pg_proc'), E'\n', 1)
+	AS comment
 FROM pg_proc AS p
 WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace ORDER BY p.proname COLLATE "C", p.pronargs;
 SELECT name, obj_description(oid, 'pg_class') FROM relation
@@ -86,6 +87,16 @@ FROM relation AS r JOIN pg_attribute AS a ON a.attrelid = r.oid
 WHERE a.attnum > 0 AND NOT a.attisdropped AND r.kind IN ('r', 'v', 'm', 'p') AND
 	coalesce(col_description(a.attrelid, a.attnum), '') = ''
 ORDER BY r.name COLLATE "C", a.attnum;
+
+-- The comment of a function explains what it returns.
+SELECT p.oid::regprocedure, arg.name AS not_explained
+FROM pg_proc AS p,
+	unnest(p.proargmodes, p.proargnames) WITH ORDINALITY AS arg(mode, name, number)
+WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace AND
+	arg.mode IN ('o', 't') AND
+	coalesce(obj_description(p.oid, 'pg_proc'), '') !~
+		format('(^|\n)([a-z_]+, )*%s(, [a-z_]+)*: ', arg.name)
+ORDER BY p.proname COLLATE "C", arg.number;
 
 -- Who may do what: the owner everything, monitoring may look, others nothing.
 SELECT role, p.oid::regprocedure AS may_call

@@ -23,10 +23,12 @@
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "src/common/elapsed.h"
 #include "src/common/log.h"
 #include "src/common/settings.h"
 #include "src/plan/plan.h"
@@ -43,7 +45,7 @@
 #define SQL_ADVICE_MIN_ROWS 1000
 
 #define SQL_PLAN_COLS	18
-#define SQL_STATUS_COLS 27
+#define SQL_STATUS_COLS 29
 #define SQL_RUN_COLS	5
 
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_plan);
@@ -66,7 +68,8 @@ static const pg_tz *sql_worker_zone(void);
 static bool sql_is_member(List *names, const char *name);
 static void sql_put_status(ReturnSetInfo *rsinfo, const StatusReport *report);
 static const char *sql_state_name(StatusState state);
-static Datum sql_running(const StatusReport *report);
+static void sql_put_running(SqlRow *row, const StatusReport *report);
+static Datum sql_array(Datum *values, bool *nulls, int nvalues, Oid type);
 static Datum sql_buckets(const StatusData *data);
 static Datum sql_labels(const RefreshPlan *plan, const int *items, int nitems);
 static Datum sql_text(const char *value);
@@ -333,7 +336,7 @@ sql_put_status(ReturnSetInfo *rsinfo, const StatusReport *report)
 	sql_put(&row, Int32GetDatum(data->cycle.refreshed));
 	sql_put(&row, Int32GetDatum(data->cycle.failed));
 	sql_put(&row, Int32GetDatum(data->cycle.skipped));
-	sql_put(&row, sql_running(report));
+	sql_put_running(&row, report);
 	sql_put(&row, Int64GetDatum(data->totals.refreshed));
 	sql_put(&row, Int64GetDatum(data->totals.failed));
 	sql_put(&row, Int64GetDatum(data->totals.skipped));
@@ -378,17 +381,31 @@ sql_state_name(StatusState state)
 }
 
 /*
- * The labels of what is being refreshed now.
+ * What is being refreshed now, since when, and what share of its usual time
+ * that is.
  */
-static Datum
-sql_running(const StatusReport *report)
+static void
+sql_put_running(SqlRow *row, const StatusReport *report)
 {
+	int64		now = elapsed_clock();
 	Datum		labels[STATUS_MAX_RUNNING];
+	Datum		since[STATUS_MAX_RUNNING];
+	Datum		shares[STATUS_MAX_RUNNING];
+	bool		unknown[STATUS_MAX_RUNNING];
 
 	for (int i = 0; i < report->nrunning; i++)
-		labels[i] = sql_text(report->running[i].label);
-	return PointerGetDatum(construct_array(labels, report->nrunning, TEXTOID,
-										   -1, false, TYPALIGN_INT));
+	{
+		const StatusRunning *running = &report->running[i];
+
+		labels[i] = sql_text(running->label);
+		since[i] = TimestampTzGetDatum(running->since);
+		unknown[i] = running->usual == 0;
+		shares[i] = unknown[i] ? (Datum) 0 :
+			Float8GetDatum((double) (now - running->began) / running->usual);
+	}
+	sql_put(row, sql_array(labels, NULL, report->nrunning, TEXTOID));
+	sql_put(row, sql_array(since, NULL, report->nrunning, TIMESTAMPTZOID));
+	sql_put(row, sql_array(shares, unknown, report->nrunning, FLOAT8OID));
 }
 
 /*
@@ -401,9 +418,7 @@ sql_buckets(const StatusData *data)
 
 	for (int i = 0; i < STATUS_NBUCKETS; i++)
 		buckets[i] = Int64GetDatum(data->buckets[i]);
-	return PointerGetDatum(construct_array(buckets, STATUS_NBUCKETS, INT8OID,
-										   sizeof(int64), FLOAT8PASSBYVAL,
-										   TYPALIGN_DOUBLE));
+	return sql_array(buckets, NULL, STATUS_NBUCKETS, INT8OID);
 }
 
 /*
@@ -465,8 +480,26 @@ sql_labels(const RefreshPlan *plan, const int *items, int nitems)
 
 	for (int i = 0; i < nitems; i++)
 		labels[i] = sql_text(plan->items[items[i]].label);
-	return PointerGetDatum(construct_array(labels, nitems, TEXTOID, -1, false,
-										   TYPALIGN_INT));
+	return sql_array(labels, NULL, nitems, TEXTOID);
+}
+
+/*
+ * An array of these values.  "nulls" may be NULL.
+ */
+static Datum
+sql_array(Datum *values, bool *nulls, int nvalues, Oid type)
+{
+	int			lower = 1;
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	if (nvalues == 0)
+		return PointerGetDatum(construct_empty_array(type));
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	return PointerGetDatum(construct_md_array(values, nulls, 1, &nvalues,
+											  &lower, type, length, by_value,
+											  align));
 }
 
 /*

@@ -64,6 +64,9 @@ sub wait_for_status
 
 my $counts =
   'views_total, views_refreshed, views_failed, views_skipped, refreshing';
+my $screen =
+  "SELECT state, refreshing, duration IS NULL, views, refreshed, failed, skipped
+	FROM bigbrotr_refresher.status WHERE database = 'postgres'";
 my $totals =
   'refreshed_total, failed_total, skipped_total, cycles_success, cycles_failed, consecutive_failures';
 
@@ -75,8 +78,8 @@ is( $node->safe_psql('postgres',
 	"postgres\nother\nabsent",
 	'a row for each database, in the order of the parameter');
 is(status('state, pid IS NULL, worker_start IS NULL, cycle_start IS NULL,
-		next_due IS NULL, refreshing', 'absent'),
-	'stopped|t|t|t|t|{}', 'one that has no worker is stopped');
+		next_due IS NULL, refreshing, refreshing_since, refreshing_share', 'absent'),
+	'stopped|t|t|t|t|{}|{}|{}', 'one that has no worker is stopped');
 is(status('state, pid IS NULL, worker_start IS NULL, next_due > now()'),
 	'resting|t|t|t', 'one that has none until something is due, rests');
 my ($holder) = hold_worker($node, 'other');
@@ -109,11 +112,22 @@ is( status('cycle_start BETWEEN worker_start AND now(),
 wait_for_status("$at_rest AND views_total = 4", 'other');
 is(status($counts, 'other'), '4|3|1|0|{}',
 	'another database is not concerned');
+is( status("refreshing_since[1] BETWEEN cycle_start AND clock_timestamp(),
+		cardinality(refreshing_since), refreshing_share"),
+	't|1|{NULL}',
+	'it is told since when, but of what was never refreshed no share');
+like(
+	$node->safe_psql('postgres', $screen),
+	qr/\Arefreshing\|"Held view" for \d\d:\d\d:\d\d\|t\|4\|0\|0\|0\z/,
+	'the view on one screen has it, too');
 my $before = status($totals);
 configure($node, views => 'first, broken, "Held view", second');
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
 configure_and_rest($node);
 $lock->query_safe('SELECT pg_advisory_lock(1)');
+$node->safe_psql('postgres',
+	"UPDATE bigbrotr_refresher.view_state SET refresh_duration = '1000 s'
+	 WHERE view = '\"Held view\"'");
 $before = status($totals);
 my $last_start = status('cycle_start');
 $node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run()');
@@ -126,13 +140,15 @@ is(status('refreshed_total, failed_total, cycles_success'),
 	($refreshed + 1) . '|' . ($failed + 1) . "|$cycles",
 	'views count at once, a cycle when it ends');
 
-is( $node->safe_psql(
-		'postgres',
-		"SELECT refreshing, cycle_start > '$last_start', duration IS NULL,
-			views, refreshed, failed, skipped
-		 FROM bigbrotr_refresher.status WHERE database = 'postgres'"),
-	'"Held view"|t|t|4|1|1|0',
-	'as the view on one screen has it, too');
+like(
+	$node->safe_psql('postgres', $screen),
+	qr/\Arefreshing\|"Held view" for \d\d:\d\d:\d\d \(\d+ %\)\|t\|4\|1\|1\|0\z/,
+	'so does the view on one screen');
+wait_for_status('refreshing_share[1] * 1000 >= 1');
+is( status("refreshing_share[1] * 1000 BETWEEN 1 AND
+		extract(epoch FROM clock_timestamp() - refreshing_since[1]) + 0.01"),
+	't',
+	'the share is of the time that the last refresh took');
 
 # ---- enabled off, on --------------------------------------------------------
 
@@ -156,16 +172,19 @@ is( $node->safe_psql('postgres',
 	'a cycle ends');
 wait_for_status($at_rest);
 is(status($counts), '4|3|1|0|{}', 'its counts stay');
+is($node->safe_psql('postgres', $screen),
+	'resting||f|4|3|1|0', 'in the view on one screen as well');
 is( $node->safe_psql(
 		'postgres',
-		"SELECT state, next_due = s.due, refreshing IS NULL,
-			duration = s.cycle_duration, views, refreshed, failed, skipped
-		 FROM bigbrotr_refresher.status JOIN (SELECT database,
-				next_due AS due, cycle_duration
-				FROM bigbrotr_refresher.status()) AS s USING (database)
-		 WHERE database = 'postgres'"),
-	'resting|t|t|t|4|3|1|0',
-	'in the view as well');
+		'SELECT count(*), bool_and(v.pid IS NOT DISTINCT FROM s.pid AND
+			v.state = s.state AND
+			v.next_due IS NOT DISTINCT FROM s.next_due AND
+			v.cycle_start IS NOT DISTINCT FROM s.cycle_start AND
+			v.duration IS NOT DISTINCT FROM s.cycle_duration)
+		 FROM bigbrotr_refresher.status AS v
+		 JOIN bigbrotr_refresher.status() AS s USING (database)'),
+	'3|t',
+	'which has what the function has');
 is( status('cycle_duration >= interval \'0\' AND cycle_duration < interval \'1 minute\',
 		next_due - cycle_start'),
 	't|01:00:00',
@@ -296,6 +315,9 @@ $node->safe_psql(
 					THEN 'state'
 				WHEN (s.pid IS NULL) <> (s.state = 'resting') THEN 'pid'
 				WHEN cardinality(s.refreshing) > 1 THEN 'two at once'
+				WHEN cardinality(s.refreshing_since) <> cardinality(s.refreshing)
+					OR cardinality(s.refreshing_share) <> cardinality(s.refreshing)
+					OR s.refreshing_since[1] < s.cycle_start THEN 'since'
 				WHEN cardinality(s.refreshing) = 1 AND
 					s.refreshing[1] NOT IN ('a_rather_long_name_of_the_first',
 						'broken', 'second', 'third') THEN 'name'

@@ -168,7 +168,7 @@ work_refresh(Queue *queue, LWLock *lock, int index, int active)
 	WorkView	in_hand = {0};
 
 	view->started_at = GetCurrentTimestamp();
-	status_begin_view(view->label);
+	status_begin_view(view->label, view->known.duration);
 	in_hand.queue = queue;
 	in_hand.view = view;
 	in_hand.known = in_hand.before = view->known;
@@ -224,6 +224,7 @@ work_fold_backlog(WorkView *in_hand, int active)
 	{
 		work_report_view(in_hand->view, result);
 		in_hand->before = in_hand->known;
+		status_begin_view(in_hand->view->label, in_hand->known.duration);
 		if (!refresh_begin(queue_settings(in_hand->queue, in_hand->view),
 						   &in_hand->own, result))
 			break;

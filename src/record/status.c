@@ -14,7 +14,9 @@
 
 #include "miscadmin.h"
 #include "storage/ipc.h"
+#include "utils/timestamp.h"
 
+#include "src/common/elapsed.h"
 #include "src/common/settings.h"
 #include "src/record/claim.h"
 #include "src/record/slots.h"
@@ -134,11 +136,15 @@ status_begin_cycle(TimestampTz start, int total)
 }
 
 /*
- * This process begins to refresh a view.
+ * This process begins to refresh a view, or the next window of it.  "usual" is
+ * how long that takes, in microseconds; 0: unknown.
  */
 void
-status_begin_view(const char *label)
+status_begin_view(const char *label, int64 usual)
 {
+	TimestampTz since = GetCurrentTimestamp();
+	int64		began = elapsed_clock();
+
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < slots_shared->nrunning && status_my_view == NULL; i++)
 	{
@@ -151,6 +157,12 @@ status_begin_view(const char *label)
 			strlcpy(running->label, label, TARGET_LABEL_SIZE);
 			status_my_view = running;
 		}
+	}
+	if (status_my_view != NULL)
+	{
+		status_my_view->since = since;
+		status_my_view->began = began;
+		status_my_view->usual = usual;
 	}
 	LWLockRelease(slots_shared->lock);
 }

@@ -40,6 +40,10 @@ typedef struct StatusRunning
 {
 	int			pid;			/* 0: this place is free */
 	Oid			database;
+	TimestampTz since;
+	int64		began;			/* likewise, by the monotonic clock */
+	int64		usual;			/* how long it took last time, in
+								 * microseconds; 0: unknown */
 	char		label[TARGET_LABEL_SIZE];
 } StatusRunning;
 
@@ -101,7 +105,7 @@ extern void status_set_state(StatusState state, TimestampTz next_due);
 extern void status_set_search_path(const char *path);
 extern void status_set_time_zone(const char *name);
 extern void status_begin_cycle(TimestampTz start, int total);
-extern void status_begin_view(const char *label);
+extern void status_begin_view(const char *label, int64 usual);
 extern void status_end_view(RefreshOutcome outcome);
 extern void status_end_cycle(int64 duration);
 
