@@ -2,6 +2,7 @@
 MODULE_big = bigbrotr_refresher
 OBJS = \
 	bigbrotr_refresher.o \
+	src/advice.o \
 	src/sql.o \
 	src/sql_refresh.o \
 	src/worker/clock.o \
@@ -27,6 +28,7 @@ OBJS = \
 	src/refresh/change.o \
 	src/refresh/condition.o \
 	src/refresh/checkpoint.o \
+	src/refresh/counted.o \
 	src/refresh/execute.o \
 	src/refresh/hook.o \
 	src/refresh/merge.o \
@@ -38,6 +40,7 @@ OBJS = \
 	src/refresh/merge_write.o \
 	src/refresh/part.o \
 	src/refresh/query.o \
+	src/refresh/query_object.o \
 	src/refresh/refresh.o \
 	src/refresh/state.o \
 	src/refresh/window.o \
@@ -59,7 +62,7 @@ DATA_built = bigbrotr_refresher--1.0.sql
 PGFILEDESC = "bigbrotr_refresher - keeps materialized views fresh"
 
 # Each kind of test has a server of its own, preloaded with the extension.
-REGRESS = grammar parameters plan trust ordering privileges hostile objects cycles timeline skippable bodies nested merging part settings windows
+REGRESS = grammar parameters plan advice trust ordering privileges hostile objects cycles timeline skippable bodies nested merging part settings windows
 REGRESS_OPTS = --temp-instance=./tmp_check \
 	--temp-config=$(srcdir)/sql/regress.conf --encoding=UTF8 --no-locale
 ISOLATION = plan_waits_for_none plan_while_dropped
@@ -77,4 +80,4 @@ bigbrotr_refresher--1.0.sql: $(SCRIPT:%=$(srcdir)/script/%.sql)
 	awk 'FNR == 1 && NR > 1 { print "" } { print }' $^ > $@
 
 # PGXS knows nothing of headers.
-$(OBJS): $(wildcard $(srcdir)/src/*/*.h)
+$(OBJS): $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)

@@ -9,6 +9,7 @@ CREATE FUNCTION plan(
     OUT refresh_interval interval,
     OUT skippable boolean,
     OUT not_skippable_because text,
+    OUT not_merged_because text,
     OUT advice text,
     OUT start_time time,
     OUT settings text,
@@ -33,7 +34,8 @@ due: when it is due; null: at once
 refresh_interval: time from one refresh to the next
 skippable: whether it can be left out when nothing that it reads has changed
 not_skippable_because: why not
-advice: what would make its refresh cheaper
+not_merged_because: why a materialized view is refreshed by REFRESH rather than by a merge; null: it is not
+advice: what one can do for the view, in sentences; null: nothing
 start_time: time of the day that the interval counts from; null: it counts from the last cycle
 settings: what the list sets for this view alone
 window_after: where the next window starts, if the table is filled by windows

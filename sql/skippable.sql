@@ -252,6 +252,19 @@ WHERE view LIKE 'yes.%' ORDER BY view;
 SELECT view, skippable, not_skippable_because FROM bigbrotr_refresher.plan()
 WHERE view LIKE 'no.%' ORDER BY view;
 
+-- One is told what can be done, where it is wanted.
+SELECT DISTINCT advice FROM bigbrotr_refresher.plan()
+WHERE view LIKE 'no.%' AND method IN ('merge', 'refresh') AND
+	view NOT LIKE '%unpopulated%';
+SET bigbrotr_refresher.skip_unchanged = on;
+SELECT DISTINCT regexp_replace(advice, '^No worker [^.]*\.databases[^.]*\. Add [^.]*\. ', '') AS advice,
+	min(view) AS for_example
+FROM bigbrotr_refresher.plan() WHERE view LIKE 'no.%' AND error IS NULL
+GROUP BY 1 ORDER BY 1;
+SELECT view FROM bigbrotr_refresher.plan()
+WHERE NOT skippable AND error IS NULL AND
+	advice !~ '^No worker [^.]*\.databases[^.]*\. Add [^.]*\. [A-Z]';
+RESET bigbrotr_refresher.skip_unchanged;
 -- What counts is what there is now.
 ALTER TABLE secured_child DISABLE ROW LEVEL SECURITY;
 ALTER FOREIGN TABLE far_child NO INHERIT foreign_parent;
@@ -446,7 +459,8 @@ FROM bigbrotr_refresher.plan();
 SELECT view, skippable FROM bigbrotr_refresher.plan()
 WHERE skippable <> (view LIKE 'places.none%') OR
 	skippable <> (not_skippable_because IS NULL);
-SELECT DISTINCT c.name, p.not_skippable_because
+SELECT DISTINCT c.name,
+	regexp_replace(p.not_skippable_because, E' \\(read through .*', '') AS because
 FROM bigbrotr_refresher.plan() AS p
 JOIN culprit AS c ON p.view LIKE 'places.' || c.name || '_in_%'
 ORDER BY 1, 2;

@@ -13,7 +13,6 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -38,13 +37,11 @@
 #include "src/record/status.h"
 #include "src/refresh/change.h"
 #include "src/refresh/window.h"
+#include "src/advice.h"
 #include "src/sql.h"
 #include "src/worker/schedule.h"
 
-/* Of smaller views it does not matter how they are refreshed. */
-#define SQL_ADVICE_MIN_ROWS 1000
-
-#define SQL_PLAN_COLS	18
+#define SQL_PLAN_COLS	19
 #define SQL_STATUS_COLS 29
 #define SQL_RUN_COLS	5
 
@@ -60,8 +57,6 @@ typedef struct SqlRow
 	bool		nulls[SQL_STATUS_COLS];
 } SqlRow;
 
-static const char *sql_advice(const RefreshTarget *target,
-							  const ViewState *known);
 static void sql_put_window(SqlRow *row, const RefreshTarget *target);
 static void sql_take_search_path(void);
 static const pg_tz *sql_worker_zone(void);
@@ -89,11 +84,13 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	RefreshPlan *plan;
 	const pg_tz *zone;
+	const char *unserved;
 
 	sql_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
 	plan = sql_plan_as_worker();
 	zone = sql_worker_zone();
+	unserved = advice_unserved();
 
 	for (int i = 0; i < plan->nitems; i++)
 	{
@@ -102,6 +99,7 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 		ViewState	known = {0};
 		ChangeMark	mark;
 		const char *reason;
+		const char *hint;
 
 		CHECK_FOR_INTERRUPTS();
 		sql_put(&row, Int32GetDatum(i + 1));
@@ -116,10 +114,11 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 		else
 			sql_put_null(&row);
 		sql_put_interval(&row, USECS_PER_SEC * schedule_interval(item));
-		reason = change_read_mark(item->target.relid, &mark);
+		reason = change_read_mark(item->target.relid, &mark, &hint);
 		sql_put(&row, BoolGetDatum(reason == NULL));
 		sql_put_text(&row, reason);
-		sql_put_text(&row, sql_advice(&item->target, &known));
+		sql_put_text(&row, item->target.not_merged);
+		sql_put_text(&row, advice_text(item, &known, hint, unserved));
 		sql_put_time_of_day(&row, schedule_start_time(item));
 		sql_put_text(&row, view_settings_text(item->settings));
 		sql_put_window(&row, &item->target);
@@ -128,28 +127,6 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 							 row.nulls);
 	}
 	return (Datum) 0;
-}
-
-/*
- * What could be done to make the refresh of a view cheaper, or NULL.
- */
-static const char *
-sql_advice(const RefreshTarget *target, const ViewState *known)
-{
-	HeapTuple	tuple;
-	float4		rows;
-
-	if (target->method != REFRESH_METHOD_MERGE)
-		return NULL;
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(target->relid));
-	if (!HeapTupleIsValid(tuple))
-		return NULL;
-	rows = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
-	ReleaseSysCache(tuple);
-	if (rows < SQL_ADVICE_MIN_ROWS || known->rows_changed < rows / 2)
-		return NULL;
-	return psprintf("the last merge has changed " INT64_FORMAT " of about %.0f rows: where readers may wait, a function that executes a plain REFRESH would be cheaper",
-					known->rows_changed, rows);
 }
 
 /*

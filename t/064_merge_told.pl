@@ -63,7 +63,7 @@ sub advised
 {
 	return $node->safe_psql('postgres',
 		q{SELECT string_agg(view, ' ') FROM bigbrotr_refresher.plan()
-		WHERE advice LIKE 'the last merge has changed%'});
+		WHERE advice LIKE 'The last merge has changed%'});
 }
 
 run_all();

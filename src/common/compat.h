@@ -92,6 +92,52 @@ compat_depends_on_settings(Node *node)
 }
 
 /*
+ * The name in SQL of a node that only some majors have, or NULL.
+ */
+static inline const char *
+compat_node_name(Node *node)
+{
+#if PG_VERSION_NUM >= 170000
+	if (IsA(node, JsonExpr))
+	{
+		switch (((JsonExpr *) node)->op)
+		{
+			case JSON_EXISTS_OP:
+				return "JSON_EXISTS";
+			case JSON_QUERY_OP:
+				return "JSON_QUERY";
+			case JSON_VALUE_OP:
+				return "JSON_VALUE";
+			case JSON_TABLE_OP:
+				return "JSON_TABLE";
+		}
+	}
+	if (IsA(node, TableFunc) &&
+		((TableFunc *) node)->functype == TFT_JSON_TABLE)
+		return "JSON_TABLE";
+#endif
+#if PG_VERSION_NUM >= 160000
+	if (IsA(node, JsonConstructorExpr))
+	{
+		switch (((JsonConstructorExpr *) node)->type)
+		{
+			case JSCTOR_JSON_OBJECT:
+				return "JSON_OBJECT";
+			case JSCTOR_JSON_ARRAY:
+				return "JSON_ARRAY";
+			case JSCTOR_JSON_OBJECTAGG:
+				return "JSON_OBJECTAGG";
+			case JSCTOR_JSON_ARRAYAGG:
+				return "JSON_ARRAYAGG";
+			default:
+				return "JSON";
+		}
+	}
+#endif
+	return IsA(node, TableFunc) ? "XMLTABLE" : NULL;
+}
+
+/*
  * Is this a node of a query that only some majors have, and known to give the
  * same result for the same input, unless that depends on settings?
  */
@@ -123,28 +169,30 @@ compat_range_table_is_known(RTEKind kind)
 }
 
 /*
- * Has this table columns that are computed when they are read?
+ * A column of this table that is computed when it is read, or NULL.
  */
-static inline bool
-compat_has_virtual_columns(Oid relid)
+static inline char *
+compat_virtual_column(Oid relid)
 {
 #if PG_VERSION_NUM >= 180000
 	for (AttrNumber number = 1;; number++)
 	{
 		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
 											Int16GetDatum(number));
-		bool		found;
+		Form_pg_attribute column;
+		char	   *name = NULL;
 
 		if (!HeapTupleIsValid(tuple))
-			return false;
-		found = ((Form_pg_attribute) GETSTRUCT(tuple))->attgenerated ==
-			ATTRIBUTE_GENERATED_VIRTUAL;
+			return NULL;
+		column = (Form_pg_attribute) GETSTRUCT(tuple);
+		if (column->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+			name = pstrdup(NameStr(column->attname));
 		ReleaseSysCache(tuple);
-		if (found)
-			return true;
+		if (name != NULL)
+			return name;
 	}
 #else
-	return false;
+	return NULL;
 #endif
 }
 

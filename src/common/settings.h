@@ -25,6 +25,12 @@ typedef enum MergeMode
 	MERGE_ALL					/* in every session */
 } MergeMode;
 
+/*
+ * A timeout that is shorter, in milliseconds, is almost certainly one that was
+ * meant to be in seconds.
+ */
+#define SETTINGS_MIN_TIMEOUT	1000
+
 /* The databases that are served */
 typedef struct DatabaseList
 {

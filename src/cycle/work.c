@@ -293,9 +293,10 @@ work_try_to_skip(void *arg)
 	const QueueView *view = in_hand->view;
 	ChangeMark *mark = &in_hand->known.mark;
 	uint64		epoch = status_counts_epoch();
+	const char *hint;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
-	(void) change_read_mark(view->relid, mark);
+	(void) change_read_mark(view->relid, mark, &hint);
 	mark->epoch = epoch;
 	if (!in_hand->queue->forced && view->known.failures == 0 &&
 		change_mark_equal(mark, &view->known.mark))

@@ -57,7 +57,7 @@ static void target_choose_window(RefreshTarget *target, Oid role);
 static HeapTuple target_find_function(RefreshTarget *target, Oid type);
 static HeapTuple target_function_in(const char *name, Oid type, Oid namespace);
 static bool target_trusts(Form_pg_proc proc, Oid role);
-static bool target_has_trigger_in_c(EventTriggerEvent event);
+static Oid	target_trigger_in_c(EventTriggerEvent event);
 static void target_choose_refresh(RefreshTarget *target);
 static bool target_has_full_unique_index(Oid relid);
 
@@ -88,6 +88,7 @@ target_resolve(RefreshTarget *target, Oid role)
 	target->funcid = target->window_type = InvalidOid;
 	target->method = REFRESH_METHOD_NONE;
 	target->refused = NULL;
+	target->not_merged = target->merge_hint = NULL;
 	target->sqlerrcode = 0;
 	target->message = target->detail = target->hint = NULL;
 
@@ -133,26 +134,40 @@ target_check_unchanged(const RefreshTarget *planned, const RefreshTarget *now)
 
 /*
  * May REFRESH commands be taken over in this database?
+ */
+bool
+target_merges_are_safe(void)
+{
+	return !OidIsValid(target_unsafe_trigger());
+}
+
+/*
+ * The function of an event trigger for which they may not, if there is one.
  *
  * An event trigger of a library, such as pgaudit's, may raise an ERROR if its
  * library has not seen the command before.  It has not, if it was loaded
  * before this one.
  */
-bool
-target_merges_are_safe(void)
+Oid
+target_unsafe_trigger(void)
 {
-	return !refresher_is_behind ||
-		!(target_has_trigger_in_c(EVT_DDLCommandStart) ||
-		  target_has_trigger_in_c(EVT_DDLCommandEnd) ||
-		  target_has_trigger_in_c(EVT_SQLDrop));
+	static const EventTriggerEvent events[] = {
+		EVT_DDLCommandStart, EVT_DDLCommandEnd, EVT_SQLDrop
+	};
+	Oid			function = InvalidOid;
+
+	for (size_t i = 0; i < lengthof(events) && refresher_is_behind &&
+		 !OidIsValid(function); i++)
+		function = target_trigger_in_c(events[i]);
+	return function;
 }
 
-static bool
-target_has_trigger_in_c(EventTriggerEvent event)
+static Oid
+target_trigger_in_c(EventTriggerEvent event)
 {
 	List	   *functions = NIL;
 	ListCell   *cell;
-	bool		found = false;
+	Oid			found = InvalidOid;
 
 	/* What the cache returns may be freed as catalogs are looked at. */
 	foreach(cell, EventCacheLookup(event))
@@ -166,7 +181,7 @@ target_has_trigger_in_c(EventTriggerEvent event)
 		if (!HeapTupleIsValid(tuple))
 			continue;
 		if (((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId)
-			found = true;
+			found = lfirst_oid(cell);
 		ReleaseSysCache(tuple);
 	}
 	list_free(functions);
@@ -549,14 +564,17 @@ target_choose_refresh(RefreshTarget *target)
 	if (!HeapTupleIsValid(tuple))
 		return;
 	class = (Form_pg_class) GETSTRUCT(tuple);
-	if (class->relispopulated)
+	target_explain_unmerged(target, class);
+	if (target->not_merged == NULL)
+		target->method = REFRESH_METHOD_MERGE;
+	else if (class->relispopulated)
 	{
-		if (target->merge != MERGE_OFF &&
-			class->relam == HEAP_TABLE_AM_OID && target_merges_are_safe())
-			target->method = REFRESH_METHOD_MERGE;
-		else if (compat_may_make_temporary(class->relowner) &&
-				 target_has_full_unique_index(target->relid))
+		bool		indexed = target_has_full_unique_index(target->relid);
+
+		if (indexed && compat_may_make_temporary(class->relowner))
 			target->method = REFRESH_METHOD_CONCURRENTLY;
+		else
+			target_explain_blocking(target, class, indexed);
 	}
 	ReleaseSysCache(tuple);
 }

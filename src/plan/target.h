@@ -53,6 +53,10 @@ typedef struct RefreshTarget
 	const char *refused;		/* who owns the function that a materialized
 								 * view is refreshed without, or NULL */
 
+	/* Of a materialized view that is refreshed by REFRESH alone: */
+	const char *not_merged;		/* why it is not merged, or NULL */
+	const char *merge_hint;		/* what one can do about that, or NULL */
+
 	/* Why there is no method: a message in the server's own style */
 	int			sqlerrcode;
 	const char *message;
@@ -66,6 +70,7 @@ extern void target_resolve(RefreshTarget *target, Oid role);
 extern void target_check_unchanged(const RefreshTarget *planned,
 								   const RefreshTarget *now);
 extern bool target_merges_are_safe(void);
+extern Oid	target_unsafe_trigger(void);
 extern void target_raise(const RefreshTarget *target);
 extern void target_lock(const RefreshTarget *target);
 extern FuncExpr *target_call(const RefreshTarget *target, List *args);

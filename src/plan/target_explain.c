@@ -10,11 +10,14 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "commands/defrem.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/regproc.h"
 
 #include "src/common/log.h"
 #include "src/plan/depend.h"
@@ -22,7 +25,6 @@
 
 static const char *target_display_function(const char *schema,
 										   const char *name);
-static const char *target_relkind_name(char relkind);
 
 /*
  * If the name is not one that this database can have, say so.  (One list serves
@@ -132,6 +134,48 @@ target_explain_missing(RefreshTarget *target)
 }
 
 /*
+ * If a materialized view cannot be merged, say why, and what one can do; but
+ * nothing of what is over with its next refresh, or was decided.
+ */
+void
+target_explain_unmerged(RefreshTarget *target, Form_pg_class class)
+{
+	Oid			trigger;
+
+	if (!class->relispopulated)
+		target->not_merged = "it is not populated";
+	else if (target->merge == MERGE_OFF)
+		target->not_merged = "\"" REFRESHER_NAME ".merge\" is off for it";
+	else if (class->relam != HEAP_TABLE_AM_OID)
+	{
+		target->not_merged = psprintf("it is stored by access method %s, not heap",
+									  get_am_name(class->relam));
+		target->merge_hint = "Create it anew with USING heap.";
+	}
+	else if (OidIsValid(trigger = target_unsafe_trigger()))
+	{
+		target->not_merged = psprintf("an event trigger calls %s, whose library may be listed before \"" REFRESHER_NAME "\" in \"shared_preload_libraries\"",
+									  format_procedure(trigger));
+		target->merge_hint = "List \"" REFRESHER_NAME "\" first in \"shared_preload_libraries\", and restart the server.";
+	}
+}
+
+/*
+ * Say what one can do for readers who wait for a REFRESH that could be
+ * CONCURRENTLY.  "indexed": the view has the index for that.
+ */
+void
+target_explain_blocking(RefreshTarget *target, Form_pg_class class,
+						bool indexed)
+{
+	if (target->merge == MERGE_OFF)
+		target->merge_hint = indexed ?
+			psprintf("Readers wait for its refreshes: grant role \"%s\" TEMPORARY on the database, or set \"" REFRESHER_NAME ".merge\" to \"worker\".",
+					 target_role_name(class->relowner)) :
+			"Readers wait for its refreshes: set \"" REFRESHER_NAME ".merge\" to \"worker\", or create a unique index on columns of it, without a WHERE clause.";
+}
+
+/*
  * The name of a function as messages have it.
  */
 static const char *
@@ -140,7 +184,7 @@ target_display_function(const char *schema, const char *name)
 	return target_display(psprintf("%s()", target_label(schema, name)));
 }
 
-static const char *
+const char *
 target_relkind_name(char relkind)
 {
 	switch (relkind)

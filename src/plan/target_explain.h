@@ -10,6 +10,7 @@
 #ifndef TARGET_EXPLAIN_H
 #define TARGET_EXPLAIN_H
 
+#include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 
 #include "src/plan/target.h"
@@ -24,6 +25,11 @@ extern void target_explain_distrust(RefreshTarget *target, Form_pg_proc proc,
 extern void target_explain_ambiguity(RefreshTarget *target, Oid one,
 									 Oid other);
 extern void target_explain_missing(RefreshTarget *target);
+extern void target_explain_unmerged(RefreshTarget *target,
+									Form_pg_class class);
+extern void target_explain_blocking(RefreshTarget *target,
+									Form_pg_class class, bool indexed);
+extern const char *target_relkind_name(char relkind);
 extern const char *target_role_name(Oid role);
 
 #endif							/* TARGET_EXPLAIN_H */

@@ -55,6 +55,7 @@ typedef struct RequestView
 	int64		duration;
 } RequestView;
 
+static bool request_is_stopped(void);
 static Slot *request_find(void);
 static void request_make(Slot *slot, Request *request);
 static void request_wait(Slot *slot, Request *request, StatusCounts *counts,
@@ -68,6 +69,58 @@ static bool request_is_gone(const Slot *slot);
 static void request_raise_gone(void);
 static void request_raise_disabled(void);
 static void request_raise_not_running(const char *detail, const char *hint);
+
+/*
+ * Why no worker refreshes the views of this database by their schedule, and what
+ * one can do, as sentences; NULL: one does, as far as can be known.
+ */
+const char *
+request_obstacle(const char **hint)
+{
+	const char *name = get_database_name(MyDatabaseId);
+
+	if (RecoveryInProgress())
+	{
+		*hint = "It gets what the primary refreshes.";
+		return "the server is in recovery.";
+	}
+	if (!slots_shared->registered)
+	{
+		*hint = "Increase \"max_worker_processes\", and restart the server.";
+		return "when the server started, no background worker was left.";
+	}
+	if (!settings_database_is_listed(name))
+	{
+		*hint = "Add the database to it, and reload the configuration.";
+		return "\"" REFRESHER_NAME ".databases\" does not name this database.";
+	}
+	if (!refresher_enabled)
+	{
+		*hint = "Set it to \"on\", and reload the configuration.";
+		return "\"" REFRESHER_NAME ".enabled\" is off.";
+	}
+	*hint = "The server log says why.";
+	return request_is_stopped() ? "the last one has failed, or could not start." :
+		NULL;
+}
+
+/*
+ * Is there no worker since the last one has failed?
+ */
+static bool
+request_is_stopped(void)
+{
+	Slot	   *slot;
+	bool		stopped;
+
+	(void) slots_area();
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	slot = slots_find(MyDatabaseId);
+	stopped = slot != NULL && slot->data.listed && slot->data.pid == 0 &&
+		slot->failures > 0;
+	LWLockRelease(slots_shared->lock);
+	return stopped;
+}
 
 /*
  * Have a cycle over all views of this database run now; with "wait", return

@@ -13,6 +13,7 @@
 #include "src/record/status.h"
 
 /* For sessions */
+extern const char *request_obstacle(const char **hint);
 extern void request_run(bool wait, StatusCounts *counts, int64 *duration);
 
 /* For the worker */

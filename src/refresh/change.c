@@ -13,7 +13,7 @@
  * statistics have heard of.
  *
  * If we cannot be sure, we return a reason instead of a mark.  query.c says
- * which queries we can be sure of; here we look at what they read.
+ * which queries we can be sure of, counted.c which tables.
  *
  * Materialized views below count as tables: their readers see what is stored.
  *
@@ -31,21 +31,15 @@
 #include "access/xlog.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_namespace.h"
 #include "catalog/pg_rewrite.h"
-#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "rewrite/rewriteSupport.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
@@ -58,7 +52,9 @@
 
 #include "src/common/compat.h"
 #include "src/common/attempt.h"
+#include "src/plan/target_explain.h"
 #include "src/refresh/change.h"
+#include "src/refresh/counted.h"
 #include "src/refresh/hook.h"
 #include "src/refresh/query.h"
 #include "src/refresh/state.h"
@@ -69,6 +65,9 @@
 /* How a mark is written down: its version, and five numbers of 64 bits */
 #define CHANGE_MARK_FORMAT	"%d.%016llx.%016llx.%016llx.%016llx.%llx"
 #define CHANGE_MARK_SCAN	"%d.%llx.%llx.%llx.%llx.%llx"
+
+/* How many names are shown of the way to a relation */
+#define CHANGE_MAX_NAMES 4
 
 /* How many relations a view may read, with children and views in between */
 #define CHANGE_MAX_RELATIONS 10000
@@ -84,12 +83,21 @@ typedef struct ChangeRelation
 	bool		children;		/* are its own children read, too? */
 } ChangeRelation;
 
+/* One that was found, and on which way first */
+typedef struct ChangeFound
+{
+	ChangeRelation relation;
+	const struct ChangeFound *through;	/* which reads it; NULL: the view
+										 * itself */
+} ChangeFound;
+
 /* A mark to be read, and why there is none */
 typedef struct ChangeCall
 {
 	Oid			relid;
 	ChangeMark *mark;
 	const char *reason;
+	const char *hint;
 } ChangeCall;
 
 /* A mark in the making */
@@ -98,9 +106,9 @@ typedef struct ChangeReader
 	QueryFacts	facts;			/* of all queries; the reason, if any */
 	StringInfoData data;		/* what is hashed beside them */
 	HTAB	   *known;			/* of ChangeRelation, all of the next ones */
-	List	   *relations;		/* ChangeRelation, in the order found */
-	Oid			namespace;		/* the last one that was asked for... */
-	bool		extension_namespace;	/* ...whether an extension owns it */
+	List	   *relations;		/* ChangeFound, in the order found */
+	const ChangeFound *current; /* that is being read; NULL: the view itself */
+	CountedNamespace namespace; /* the last one that was asked for */
 } ChangeReader;
 
 /*
@@ -118,12 +126,11 @@ typedef struct ChangeTable
 } ChangeTable;
 
 static void change_read_protected(void *arg);
-static const char *change_read(Oid relid, ChangeMark *mark);
-static const char *change_check_view(Oid relid);
+static void change_read(ChangeCall *call);
+static const char *change_check_view(Oid relid, const char **hint);
 static void change_hash(ChangeReader *reader, ChangeMark *mark);
 static void change_read_server(ChangeReader *reader);
-static void change_read_counting(ChangeReader *reader, Oid database);
-static bool change_sets_counts_off(Datum settings);
+static const char *change_way(const ChangeReader *reader);
 static void change_read_query(ChangeReader *reader, Oid view);
 static void change_add(ChangeReader *reader, Oid relid, Oid parent,
 					   bool children);
@@ -131,10 +138,6 @@ static void change_read_relation(ChangeReader *reader,
 								 const ChangeRelation *relation);
 static void change_read_children(ChangeReader *reader, Oid relid);
 static void change_read_table(ChangeReader *reader, Oid relid);
-static void change_check_table(ChangeReader *reader, Form_pg_class class);
-static void change_check_namespace(ChangeReader *reader, Form_pg_class class);
-static void change_check_triggers(ChangeReader *reader, Form_pg_class class);
-static const char *change_name(Oid relid);
 static void change_append(ChangeReader *reader, const void *data, int size);
 
 /*
@@ -142,18 +145,19 @@ static void change_append(ChangeReader *reader, const void *data, int size);
  * this sees, and maybe less.
  *
  * Returns NULL; or else the reason why there is no mark, and the view must be
- * taken for changed.  A reason may be allocated in the current memory context.
- * An ERROR is a reason, too, unless the command was cancelled.  Needs a
- * transaction and a snapshot for catalogs; takes no lock on any table.
+ * taken for changed.  *hint then says what one can do.  Both may be allocated in
+ * the current memory context.  An ERROR is a reason, too, unless the command was
+ * cancelled.  Needs a transaction and a snapshot for catalogs; takes no lock on
+ * any table.
  */
 const char *
-change_read_mark(Oid relid, ChangeMark *mark)
+change_read_mark(Oid relid, ChangeMark *mark, const char **hint)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(caller,
 												  "bigbrotr_refresher mark",
 												  ALLOCSET_DEFAULT_SIZES);
-	ChangeCall	call = {relid, mark, NULL};
+	ChangeCall	call = {relid, mark, NULL, NULL};
 	const char *reason = NULL;
 	ErrorData  *error;
 
@@ -161,11 +165,18 @@ change_read_mark(Oid relid, ChangeMark *mark)
 	MemoryContextSwitchTo(context);
 	error = attempt_part(change_read_protected, &call);
 	MemoryContextSwitchTo(caller);
+	*hint = NULL;
 	if (error != NULL)
+	{
 		reason = psprintf("its query could not be looked at: %s",
 						  error->message ? error->message : "unknown error");
+		*hint = error->hint ? error->hint : QUERY_HINT_AGAIN;
+	}
 	else if (call.reason != NULL)
+	{
 		reason = pstrdup(call.reason);
+		*hint = pstrdup(call.hint);
+	}
 	MemoryContextDelete(context);
 	mark->known = reason == NULL;
 	return reason;
@@ -174,9 +185,7 @@ change_read_mark(Oid relid, ChangeMark *mark)
 static void
 change_read_protected(void *arg)
 {
-	ChangeCall *call = arg;
-
-	call->reason = change_read(call->relid, call->mark);
+	change_read(arg);
 }
 
 /*
@@ -260,17 +269,17 @@ change_mark_from_text(const char *text, ChangeMark *mark)
 /*
  * The mark, or why there is none.
  */
-static const char *
-change_read(Oid relid, ChangeMark *mark)
+static void
+change_read(ChangeCall *call)
 {
-	const char *reason = change_check_view(relid);
 	MemoryContext query_context;
 	MemoryContext caller;
 	ChangeReader reader;
 	HASHCTL		control;
 
-	if (reason != NULL)
-		return reason;
+	call->reason = change_check_view(call->relid, &call->hint);
+	if (call->reason != NULL)
+		return;
 
 	query_context = AllocSetContextCreate(CurrentMemoryContext,
 										  "bigbrotr_refresher query",
@@ -284,44 +293,102 @@ change_read(Oid relid, ChangeMark *mark)
 							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 
 	/* The view's row is read first, like everything before the refresh. */
-	mark->view = state_view(relid);
-	mark->settings = state_settings();
+	call->mark->view = state_view(call->relid);
+	call->mark->settings = state_settings();
 	change_read_server(&reader);
-	change_read_query(&reader, relid);
+	change_read_query(&reader, call->relid);
 
 	/* The list grows as relations are read. */
 	for (int i = 0; i < list_length(reader.relations) &&
 		 reader.facts.reason == NULL; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		reader.current = list_nth(reader.relations, i);
 		caller = MemoryContextSwitchTo(query_context);
-		change_read_relation(&reader, list_nth(reader.relations, i));
+		change_read_relation(&reader, &reader.current->relation);
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(query_context);
 	}
-	change_hash(&reader, mark);
-	return reader.facts.reason;
+	if (reader.facts.reason == NULL)
+		change_hash(&reader, call->mark);
+	else
+	{
+		call->reason = psprintf("%s%s", reader.facts.reason,
+								change_way(&reader));
+		call->hint = reader.facts.hint;
+	}
 }
 
 /*
  * Is this a view that can have a mark?  Returns NULL, or why not.
  */
 static const char *
-change_check_view(Oid relid)
+change_check_view(Oid relid, const char **hint)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	HeapTuple	tuple;
 	const char *reason = NULL;
+	Form_pg_class class;
 
-	if (!HeapTupleIsValid(tuple) ||
-		((Form_pg_class) GETSTRUCT(tuple))->relkind != RELKIND_MATVIEW)
-		reason = "it is not a materialized view";
-	else if (!((Form_pg_class) GETSTRUCT(tuple))->relispopulated)
+	if (!OidIsValid(relid))
+	{
+		*hint = "Only for a materialized view it is known what it reads.";
+		return "there is no relation of this name";
+	}
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+	{
+		*hint = QUERY_HINT_AGAIN;
+		return "it was dropped";
+	}
+	class = (Form_pg_class) GETSTRUCT(tuple);
+	if (class->relkind != RELKIND_MATVIEW)
+	{
+		reason = psprintf("it is a %s", target_relkind_name(class->relkind));
+		*hint = "Only for a materialized view it is known what it reads.";
+	}
+	else if (!class->relispopulated)
+	{
 		reason = "it is not populated";
+		*hint = "Its next refresh populates it.";
+	}
 	else if (RecoveryInProgress())
+	{
 		reason = "the server is in recovery";
-	if (HeapTupleIsValid(tuple))
-		ReleaseSysCache(tuple);
+		*hint = "Call plan() on the primary.";
+	}
+	ReleaseSysCache(tuple);
 	return reason;
+}
+
+/*
+ * On which way the view reads what is being read: the names of plain views and
+ * of parents, for a reason.
+ */
+static const char *
+change_way(const ChangeReader *reader)
+{
+	const ChangeFound *found = reader->current;
+	List	   *names = NIL;
+	StringInfoData way;
+	ListCell   *cell;
+
+	if (found != NULL && (found->relation.relid < FirstNormalObjectId ||
+						  get_rel_relkind(found->relation.relid) != RELKIND_VIEW))
+		found = found->through;
+	if (found == NULL)
+		return "";
+	for (; found != NULL && list_length(names) < CHANGE_MAX_NAMES;
+		 found = found->through)
+		names = lcons(unconstify(char *,
+								 counted_name(found->relation.relid)), names);
+	initStringInfo(&way);
+	appendStringInfoString(&way, found != NULL ?
+						   " (read through ..., " : " (read through ");
+	foreach(cell, names)
+		appendStringInfo(&way, "%s%s", cell == list_head(names) ? "" : ", ",
+						 (char *) lfirst(cell));
+	appendStringInfoChar(&way, ')');
+	return way.data;
 }
 
 /*
@@ -358,11 +425,7 @@ change_read_server(ChangeReader *reader)
 	TimestampTz reset = 0;
 	TimeLineID	timeline;
 
-	if (!pgstat_track_counts)
-		query_fail(&reader->facts, "track_counts is off");
-	change_read_counting(reader, InvalidOid);
-	change_read_counting(reader, MyDatabaseId);
-
+	counted_check_settings(&reader->facts);
 	pgstat_clear_snapshot();
 	change_append(reader, &MyDatabaseId, sizeof(MyDatabaseId));
 	change_append(reader, &PgStartTime, sizeof(PgStartTime));
@@ -374,69 +437,6 @@ change_read_server(ChangeReader *reader)
 	change_append(reader, &reset, sizeof(reset));
 	reset = pgstat_fetch_stat_bgwriter()->stat_reset_timestamp;
 	change_append(reader, &reset, sizeof(reset));
-}
-
-/*
- * Does any role have track_counts set to off, in this database or (without
- * one) in all of them?  Then what its sessions change is not counted.
- */
-static void
-change_read_counting(ChangeReader *reader, Oid database)
-{
-	Relation	catalog = table_open(DbRoleSettingRelationId,
-									 AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key, Anum_pg_db_role_setting_setdatabase,
-				BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(database));
-	scan = systable_beginscan(catalog, DbRoleSettingDatidRolidIndexId, true,
-							  NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Oid			role = ((Form_pg_db_role_setting) GETSTRUCT(tuple))->setrole;
-		bool		isnull;
-		Datum		settings = heap_getattr(tuple,
-											Anum_pg_db_role_setting_setconfig,
-											RelationGetDescr(catalog),
-											&isnull);
-
-		if (isnull || !change_sets_counts_off(settings))
-			continue;
-		if (OidIsValid(role))
-			query_fail(&reader->facts, "track_counts is off for role %s",
-					   quote_identifier(GetUserNameFromId(role, false)));
-		else
-			query_fail(&reader->facts, "track_counts is off for the database");
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-}
-
-/*
- * Is track_counts off in an array of settings?
- */
-static bool
-change_sets_counts_off(Datum settings)
-{
-	static const char name[] = "track_counts=";
-	Datum	   *elements;
-	bool	   *nulls;
-	int			nelements;
-	bool		off = false;
-
-	deconstruct_array(DatumGetArrayTypeP(settings), TEXTOID, -1, false,
-					  TYPALIGN_INT, &elements, &nulls, &nelements);
-	for (int i = 0; i < nelements; i++)
-	{
-		const char *setting = nulls[i] ? "" : TextDatumGetCString(elements[i]);
-		bool		value;
-
-		if (pg_strncasecmp(setting, name, strlen(name)) == 0)
-			off = !parse_bool(setting + strlen(name), &value) || !value;
-	}
-	return off;
 }
 
 /*
@@ -456,7 +456,8 @@ change_read_query(ChangeReader *reader, Oid view)
 
 	if (!HeapTupleIsValid(rule))
 	{
-		query_fail(&reader->facts, "a view below it was dropped");
+		query_fail(&reader->facts, QUERY_HINT_AGAIN,
+				   "the view with OID %u was dropped", view);
 		return;
 	}
 	action = SysCacheGetAttr(RULERELNAME, rule, Anum_pg_rewrite_ev_action,
@@ -490,6 +491,7 @@ change_add(ChangeReader *reader, Oid relid, Oid parent, bool children)
 {
 	MemoryContext caller;
 	ChangeRelation relation;
+	ChangeFound *added;
 	bool		found;
 
 	/* The key may have padding. */
@@ -503,15 +505,16 @@ change_add(ChangeReader *reader, Oid relid, Oid parent, bool children)
 
 	if (list_length(reader->relations) >= CHANGE_MAX_RELATIONS)
 	{
-		query_fail(&reader->facts, "it reads more than %d relations",
-				   CHANGE_MAX_RELATIONS);
+		query_fail(&reader->facts, QUERY_HINT_VIEW,
+				   "it reads more than %d relations", CHANGE_MAX_RELATIONS);
+		reader->current = NULL; /* no matter which is the last */
 		return;
 	}
 	caller = MemoryContextSwitchTo(reader->facts.context);
-	reader->relations =
-		lappend(reader->relations,
-				memcpy(palloc(sizeof(relation)), &relation,
-					   sizeof(relation)));
+	added = palloc(sizeof(ChangeFound));
+	added->relation = relation;
+	added->through = reader->current;
+	reader->relations = lappend(reader->relations, added);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -522,35 +525,35 @@ static void
 change_read_relation(ChangeReader *reader, const ChangeRelation *relation)
 {
 	Oid			relid = relation->relid;
+	char		relkind = get_rel_relkind(relid);
 
 	if (relid < FirstNormalObjectId)
 	{
-		query_fail(&reader->facts, "its query reads a system catalog");
+		query_fail(&reader->facts, QUERY_HINT_VIEW, "%s is a system %s",
+				   counted_name(relid),
+				   relkind == RELKIND_VIEW ? "view" : "catalog");
 		return;
 	}
-	switch (get_rel_relkind(relid))
+	switch (relkind)
 	{
 		case RELKIND_RELATION:
 		case RELKIND_PARTITIONED_TABLE:
 		case RELKIND_MATVIEW:
 			change_read_table(reader, relid);
-			if (!OidIsValid(relation->parent) &&
-				compat_has_virtual_columns(relid))
-				query_fail(&reader->facts, "table %s has virtual generated columns", change_name(relid));
+			if (!OidIsValid(relation->parent))
+				counted_check_columns(&reader->facts, relid);
 			if (relation->children && has_subclass(relid))
 				change_read_children(reader, relid);
 			break;
 		case RELKIND_VIEW:
 			change_read_query(reader, relid);
 			break;
-		case RELKIND_FOREIGN_TABLE:
-			query_fail(&reader->facts, "%s is a foreign table", change_name(relid));
-			break;
 		case '\0':
-			query_fail(&reader->facts, "a table below it was dropped");
+			query_fail(&reader->facts, QUERY_HINT_AGAIN,
+					   "the table with OID %u was dropped", relid);
 			break;
 		default:
-			query_fail(&reader->facts, "%s has no counters", change_name(relid));
+			counted_fail_kind(&reader->facts, relid, relkind);
 	}
 }
 
@@ -593,7 +596,8 @@ change_read_table(ChangeReader *reader, Oid relid)
 
 	if (!HeapTupleIsValid(tuple))
 	{
-		query_fail(&reader->facts, "a table below it was dropped");
+		query_fail(&reader->facts, QUERY_HINT_AGAIN,
+				   "the table with OID %u was dropped", relid);
 		return;
 	}
 	class = (Form_pg_class) GETSTRUCT(tuple);
@@ -604,7 +608,7 @@ change_read_table(ChangeReader *reader, Oid relid)
 	/* A refresh writes the row of a materialized view, changed or not. */
 	if (class->relkind != RELKIND_MATVIEW)
 		table.class_xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
-	change_check_table(reader, class);
+	counted_check_table(&reader->facts, class, &reader->namespace);
 	ReleaseSysCache(tuple);
 
 	counters = pgstat_fetch_stat_tabentry(relid);
@@ -615,88 +619,6 @@ change_read_table(ChangeReader *reader, Oid relid)
 		table.deleted = counters->tuples_deleted;
 	}
 	change_append(reader, &table, sizeof(table));
-}
-
-/*
- * Do the counters of a table count all that is read from it?
- */
-static void
-change_check_table(ChangeReader *reader, Form_pg_class class)
-{
-	if (class->relrowsecurity)
-		query_fail(&reader->facts, "table %s has row security", change_name(class->oid));
-	else if (class->relkind != RELKIND_PARTITIONED_TABLE &&
-			 class->relam != HEAP_TABLE_AM_OID)
-		query_fail(&reader->facts, "table %s has another access method than heap", change_name(class->oid));
-	else
-	{
-		change_check_namespace(reader, class);
-		change_check_triggers(reader, class);
-	}
-}
-
-/*
- * An extension that has a schema for tables manages their rows itself:
- * TimescaleDB's chunks may be compressed, for example.
- */
-static void
-change_check_namespace(ChangeReader *reader, Form_pg_class class)
-{
-	if (class->relnamespace != reader->namespace)
-	{
-		reader->namespace = class->relnamespace;
-		reader->extension_namespace =
-			OidIsValid(getExtensionOfObject(NamespaceRelationId,
-											class->relnamespace));
-	}
-	if (reader->extension_namespace)
-		query_fail(&reader->facts, "table %s lies in a schema that belongs to an extension", change_name(class->oid));
-}
-
-/*
- * The server's own internal triggers are those of constraints.  Another one
- * shows that an extension watches the table, and its rows may be kept
- * elsewhere: all kinds of Citus' tables have one.
- */
-static void
-change_check_triggers(ChangeReader *reader, Form_pg_class class)
-{
-	Relation	catalog;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	if (!class->relhastriggers)
-		return;
-	catalog = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
-				F_OIDEQ, ObjectIdGetDatum(class->oid));
-	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL,
-							  1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
-
-		if (trigger->tgisinternal &&
-			trigger->tgfoid >= FirstUnpinnedObjectId)
-			query_fail(&reader->facts, "the rows of table %s may be kept elsewhere: an extension has an internal trigger on it", change_name(class->oid));
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-}
-
-/*
- * The full name of a relation, for a reason.
- */
-static const char *
-change_name(Oid relid)
-{
-	char	   *schema = get_namespace_name(get_rel_namespace(relid));
-	char	   *name = get_rel_name(relid);
-
-	if (schema == NULL || name == NULL)
-		return "that was dropped";
-	return quote_qualified_identifier(schema, name);
 }
 
 static void

@@ -22,7 +22,8 @@ typedef struct ChangeMark
 	uint64		epoch;			/* the caller's: changes were counted since */
 } ChangeMark;
 
-extern const char *change_read_mark(Oid relid, ChangeMark *mark);
+extern const char *change_read_mark(Oid relid, ChangeMark *mark,
+									const char **hint);
 extern void change_mark_settle(ChangeMark *mark, Oid relid);
 extern bool change_mark_equal(const ChangeMark *a, const ChangeMark *b);
 extern char *change_mark_to_text(const ChangeMark *mark);

@@ -29,6 +29,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "commands/defrem.h"
 #include "commands/matview.h"
 #include "commands/tablecmds.h"
 #include "executor/executor.h"
@@ -176,6 +177,9 @@ merge_open(RangeVar *name, bool part)
 						RelationGetRelationName(relation)) :
 				 errmsg("materialized view \"%s\" was altered while its refresh waited for it",
 						RelationGetRelationName(relation)),
+				 part ?
+				 errdetail("It is stored by access method %s.",
+						   get_am_name(relation->rd_rel->relam)) : 0,
 				 part ? 0 : errhint("Refresh it again.")));
 	return relation;
 }

@@ -21,14 +21,15 @@
 
 #include "access/nbtree.h"
 #include "access/sysattr.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
 #include "parser/parse_relation.h"
 #include "parser/parsetree.h"
 #include "utils/lsyscache.h"
+#include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/typcache.h"
 
@@ -45,6 +46,8 @@ typedef struct PartWalk
 
 static void part_check_top(Relation relation, const Query *query,
 						   const Condition *condition);
+static bool part_refuse_volatile(Node *node, void *relation);
+static bool part_is_volatile(Oid function, void *found);
 static void part_refuse(Relation relation, const char *reason);
 static bool part_is_sorted_by(const Query *query, List *clauses,
 							  AttrNumber column);
@@ -150,8 +153,8 @@ part_check_top(Relation relation, const Query *query,
 {
 	ListCell   *cell;
 
-	if (contain_volatile_functions((Node *) query))
-		part_refuse(relation, "Its query has volatile functions.");
+	(void) part_refuse_volatile((Node *) unconstify(Query *, query),
+								relation);
 	if (query->limitCount != NULL || query->limitOffset != NULL)
 		part_refuse(relation, "Its query has LIMIT or OFFSET, so that which rows it has depends on all of them.");
 	if (!query->hasWindowFuncs)
@@ -169,6 +172,35 @@ part_check_top(Relation relation, const Query *query,
 									 NameStr(TupleDescAttr(RelationGetDescr(relation), column - 1)->attname)));
 		}
 	}
+}
+
+/*
+ * Refuse volatile functions.  Always returns false.
+ */
+static bool
+part_refuse_volatile(Node *node, void *relation)
+{
+	Oid			function;
+
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, part_is_volatile, &function))
+		part_refuse(relation,
+					psprintf("Its query has volatile function %s.",
+							 format_procedure(function)));
+	if (IsA(node, NextValueExpr))
+		part_refuse(relation, "Its query takes values from a sequence.");
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, part_refuse_volatile,
+								 relation, 0);
+	return expression_tree_walker(node, part_refuse_volatile, relation);
+}
+
+static bool
+part_is_volatile(Oid function, void *found)
+{
+	*(Oid *) found = function;
+	return func_volatile(function) == PROVOLATILE_VOLATILE;
 }
 
 static void

@@ -21,44 +21,23 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/sysattr.h"
-#include "access/transam.h"
+#include "catalog/heap.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_language.h"
-#include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
 #include "nodes/nodeFuncs.h"
-#include "utils/builtins.h"
-#include "utils/fmgroids.h"
+#include "parser/parsetree.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/regproc.h"
-#include "utils/syscache.h"
-#include "utils/typcache.h"
 
 #include "src/common/compat.h"
-#include "src/refresh/query.h"
-
-#define QUERY_DEPENDS_ON_SETTINGS \
-	"its query has an XML or JSON expression that depends on settings"
-
-/*
- * Immutable functions of the server's that look something up by the OID that
- * they are given.
- */
-static const Oid query_lookups[] = {
-	F_PG_INDEXAM_PROGRESS_PHASENAME,
-	F_SATISFIES_HASH_PARTITION,
-	F_TS_PARSE_OID_TEXT,
-	F_TS_TOKEN_TYPE_OID,
-};
+#include "src/refresh/query_object.h"
 
 /* The walk over one query */
 typedef struct QueryWalk
 {
 	QueryFacts *facts;
 	Oid			view;			/* whose query it is */
+	List	   *queries;		/* that the walk is in, the innermost first */
 } QueryWalk;
 
 static bool query_walk(Node *node, QueryWalk *walk);
@@ -67,23 +46,14 @@ static void query_check_entry(QueryWalk *walk, RangeTblEntry *entry);
 static void query_check_node(QueryFacts *facts, Node *node);
 static void query_check_expression(QueryFacts *facts, Node *node);
 static void query_check_unknown(QueryFacts *facts, Node *node);
-static void query_check_var(QueryFacts *facts, Var *var);
+static void query_check_settings(QueryFacts *facts, Node *node);
+static const char *query_node_name(Node *node);
+static const char *query_value_name(const SQLValueFunction *value);
+static void query_check_var(QueryWalk *walk, Var *var);
 static void query_check_set_operation(QueryFacts *facts,
 									  SetOperationStmt *node);
 static void query_check_row_compare(QueryFacts *facts, RowCompareExpr *node);
 static void query_check_cycle(QueryFacts *facts, CTECycleClause *node);
-static bool query_check_function(Oid funcid, void *arg);
-static bool query_is_lookup(Oid funcid);
-static void query_check_operator(QueryFacts *facts, Oid operator);
-static void query_check_types(QueryFacts *facts, List *types);
-static void query_check_type(QueryFacts *facts, Oid type);
-static void query_check_type_form(QueryFacts *facts, Form_pg_type form);
-static void query_check_base_type(QueryFacts *facts, Form_pg_type form);
-static void query_check_comparison(QueryFacts *facts, Oid type);
-static void query_check_collations(QueryFacts *facts, List *collations);
-static void query_check_collation(QueryFacts *facts, Oid collation);
-static bool query_is_new(QueryFacts *facts, List **known, Oid oid);
-static void query_append(QueryFacts *facts, const void *data, int size);
 
 /*
  * Start with nothing, in the current memory context.
@@ -111,6 +81,7 @@ query_read(QueryFacts *facts, Query *query, Oid view)
 
 	walk.facts = facts;
 	walk.view = view;
+	walk.queries = NIL;
 
 	/* What sorts and compares by default does so by the database's. */
 	query_check_collation(facts, DEFAULT_COLLATION_OID);
@@ -128,10 +99,13 @@ query_read_expression(QueryFacts *facts, Node *node)
 }
 
 /*
- * Give a reason why the rows may change, unless there is one already.
+ * Give a reason why the rows may change, and what one can do about it, unless
+ * there is a reason already.
+ *
+ * The reason names what is in the way, such that it can be found.
  */
 void
-query_fail(QueryFacts *facts, const char *format,...)
+query_fail(QueryFacts *facts, const char *hint, const char *format,...)
 {
 	MemoryContext caller;
 	StringInfoData reason;
@@ -153,6 +127,7 @@ query_fail(QueryFacts *facts, const char *format,...)
 		enlargeStringInfo(&reason, needed);
 	}
 	facts->reason = reason.data;
+	facts->hint = pstrdup(hint);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -168,16 +143,21 @@ query_walk(Node *node, QueryWalk *walk)
 	if (IsA(node, Query))
 	{
 		query_check_query(walk, (Query *) node);
-		return query_tree_walker((Query *) node, query_walk, walk,
+		walk->queries = lcons(node, walk->queries);
+		(void) query_tree_walker((Query *) node, query_walk, walk,
 								 QTW_EXAMINE_SORTGROUP |
 								 QTW_EXAMINE_RTES_BEFORE |
 								 QTW_IGNORE_JOINALIASES);
+		walk->queries = list_delete_first(walk->queries);
+		return walk->facts->reason != NULL;
 	}
 	if (IsA(node, RangeTblEntry))
 	{
 		query_check_entry(walk, (RangeTblEntry *) node);
 		return false;
 	}
+	if (IsA(node, Var))
+		query_check_var(walk, (Var *) node);
 	query_check_node(walk->facts, node);
 	if (walk->facts->reason != NULL ||
 		expression_tree_walker(node, query_walk, walk))
@@ -185,7 +165,7 @@ query_walk(Node *node, QueryWalk *walk)
 
 	/* Last, since this looks at what is below the node, too */
 	if (compat_depends_on_settings(node))
-		query_fail(walk->facts, QUERY_DEPENDS_ON_SETTINGS);
+		query_check_settings(walk->facts, node);
 	return walk->facts->reason != NULL;
 }
 
@@ -196,9 +176,15 @@ static void
 query_check_query(QueryWalk *walk, Query *query)
 {
 	if (query->commandType != CMD_SELECT || query->utilityStmt != NULL)
-		query_fail(walk->facts, "its query is not a plain SELECT");
+		query_fail(walk->facts, QUERY_HINT_AGAIN,
+				   "its query is not a plain SELECT");
 	if (query->rowMarks != NIL)
-		query_fail(walk->facts, "its query locks rows");
+		query_fail(walk->facts,
+				   "Leave FOR UPDATE, FOR SHARE and the like out of it.",
+				   "its query locks rows of \"%s\"",
+				   rt_fetch(linitial_node(RowMarkClause,
+										  query->rowMarks)->rti,
+							query->rtable)->eref->aliasname);
 }
 
 /*
@@ -211,18 +197,24 @@ query_check_entry(QueryWalk *walk, RangeTblEntry *entry)
 	QueryFacts *facts = walk->facts;
 	ListCell   *cell;
 
-	if (!compat_range_table_is_known(entry->rtekind))
-		query_fail(facts, entry->rtekind == RTE_TABLEFUNC ?
-				   QUERY_DEPENDS_ON_SETTINGS :
-				   "its query reads what is not known to be unchanged");
+	if (entry->rtekind == RTE_TABLEFUNC)
+		query_check_settings(facts, (Node *) entry->tablefunc);
+	else if (!compat_range_table_is_known(entry->rtekind))
+		query_fail(facts, QUERY_HINT_VIEW,
+				   "\"%s\" in its query is of a kind that is not known to be unchanged",
+				   entry->eref->aliasname);
 	if (entry->securityQuals != NIL)
-		query_fail(facts, "its query has row security");
+		query_fail(facts, QUERY_HINT_VIEW,
+				   "its query has row security for \"%s\"",
+				   entry->eref->aliasname);
 
 	switch (entry->rtekind)
 	{
 		case RTE_RELATION:
 			if (entry->tablesample != NULL)
-				query_fail(facts, "its query has TABLESAMPLE");
+				query_fail(facts, QUERY_HINT_VIEW,
+						   "its query has TABLESAMPLE for \"%s\"",
+						   entry->eref->aliasname);
 
 			/* The rule's own relation stands there as OLD and NEW. */
 			if (entry->relid != walk->view)
@@ -311,6 +303,7 @@ query_check_expression(QueryFacts *facts, Node *node)
 {
 	switch (nodeTag(node))
 	{
+		case T_Var:
 		case T_Const:
 		case T_Param:
 		case T_Aggref:
@@ -335,9 +328,6 @@ query_check_expression(QueryFacts *facts, Node *node)
 		case T_NullTest:
 		case T_BooleanTest:
 			break;
-		case T_Var:
-			query_check_var(facts, (Var *) node);
-			break;
 		case T_OpExpr:
 		case T_DistinctExpr:
 		case T_NullIfExpr:
@@ -357,7 +347,9 @@ query_check_expression(QueryFacts *facts, Node *node)
 			}
 	}
 
+	facts->cast = IsA(node, CoerceViaIO) ? (CoerceViaIO *) node : NULL;
 	(void) check_functions_in_node(node, query_check_function, facts);
+	facts->cast = NULL;
 	query_check_type(facts, exprType(node));
 	query_check_collation(facts, exprCollation(node));
 	query_check_collation(facts, exprInputCollation(node));
@@ -370,14 +362,18 @@ static void
 query_check_unknown(QueryFacts *facts, Node *node)
 {
 	if (compat_depends_on_settings(node))
-		query_fail(facts, QUERY_DEPENDS_ON_SETTINGS);
+		query_check_settings(facts, node);
 	switch (nodeTag(node))
 	{
 		case T_SQLValueFunction:
-			query_fail(facts, "its query depends on the time or the user");
+			query_fail(facts, QUERY_HINT_READERS,
+					   "%s is not immutable",
+					   query_value_name((SQLValueFunction *) node));
 			break;
 		case T_NextValueExpr:
-			query_fail(facts, "its query takes values from a sequence");
+			query_fail(facts, QUERY_HINT_READERS,
+					   "its query takes values from sequence %s",
+					   get_rel_name(((NextValueExpr *) node)->seqid));
 			break;
 		case T_CoerceToDomain:
 			query_check_type(facts, ((CoerceToDomain *) node)->resulttype);
@@ -388,16 +384,105 @@ query_check_unknown(QueryFacts *facts, Node *node)
 		default:
 			break;
 	}
-	query_fail(facts, "its query has an expression that is not known to be unchanged");
+	query_fail(facts, QUERY_HINT_VIEW,
+			   "its query has an expression of a kind that is not known to be unchanged, %s",
+			   query_node_name(node));
 }
 
+/*
+ * The result of an expression depends on settings.
+ */
 static void
-query_check_var(QueryFacts *facts, Var *var)
+query_check_settings(QueryFacts *facts, Node *node)
 {
+	query_fail(facts, QUERY_HINT_VIEW, "the result of %s depends on settings",
+			   query_node_name(node));
+}
+
+/*
+ * How a node is called in SQL; or in the server's source, if we do not know
+ * that.
+ */
+static const char *
+query_node_name(Node *node)
+{
+	static const char *const xml[] = {
+		"XMLCONCAT", "XMLELEMENT", "XMLFOREST", "XMLPARSE", "XMLPI",
+		"XMLROOT", "XMLSERIALIZE", "IS DOCUMENT"
+	};
+	const char *name = compat_node_name(node);
+
+	if (name != NULL)
+		return name;
+	if (IsA(node, XmlExpr) && ((XmlExpr *) node)->op < lengthof(xml))
+		return xml[((XmlExpr *) node)->op];
+
+	/* This begins with a brace and the name. */
+	name = nodeToString(node) + 1;
+	return pnstrdup(name, strcspn(name, " }"));
+}
+
+static const char *
+query_value_name(const SQLValueFunction *value)
+{
+	switch (value->op)
+	{
+		case SVFOP_CURRENT_DATE:
+			return "CURRENT_DATE";
+		case SVFOP_CURRENT_TIME:
+		case SVFOP_CURRENT_TIME_N:
+			return "CURRENT_TIME";
+		case SVFOP_CURRENT_TIMESTAMP:
+		case SVFOP_CURRENT_TIMESTAMP_N:
+			return "CURRENT_TIMESTAMP";
+		case SVFOP_LOCALTIME:
+		case SVFOP_LOCALTIME_N:
+			return "LOCALTIME";
+		case SVFOP_LOCALTIMESTAMP:
+		case SVFOP_LOCALTIMESTAMP_N:
+			return "LOCALTIMESTAMP";
+		case SVFOP_CURRENT_ROLE:
+			return "CURRENT_ROLE";
+		case SVFOP_CURRENT_USER:
+			return "CURRENT_USER";
+		case SVFOP_USER:
+			return "USER";
+		case SVFOP_SESSION_USER:
+			return "SESSION_USER";
+		case SVFOP_CURRENT_CATALOG:
+			return "CURRENT_CATALOG";
+		case SVFOP_CURRENT_SCHEMA:
+			return "CURRENT_SCHEMA";
+	}
+	return "a function of SQL";
+}
+
+/*
+ * Check a reference to a column.
+ */
+static void
+query_check_var(QueryWalk *walk, Var *var)
+{
+	const char *name = "";
+
+	if (var->varattno > 0 || var->varattno == TableOidAttributeNumber)
+		return;
+	if ((int) var->varlevelsup < list_length(walk->queries))
+	{
+		Query	   *query = list_nth_node(Query, walk->queries,
+										  var->varlevelsup);
+
+		if (var->varno > 0 && (int) var->varno <= list_length(query->rtable))
+			name = rt_fetch(var->varno, query->rtable)->eref->aliasname;
+	}
 	if (var->varattno == InvalidAttrNumber)
-		query_fail(facts, "its query refers to a whole row");
-	else if (var->varattno < 0 && var->varattno != TableOidAttributeNumber)
-		query_fail(facts, "its query refers to a system column");
+		query_fail(walk->facts, "Name the columns.",
+				   "its query refers to whole rows of \"%s\"", name);
+	else
+		query_fail(walk->facts, QUERY_HINT_VIEW,
+				   "its query refers to system column \"%s\" of \"%s\"",
+				   NameStr(SystemAttributeDefinition(var->varattno)->attname),
+				   name);
 }
 
 /*
@@ -422,10 +507,7 @@ query_check_row_compare(QueryFacts *facts, RowCompareExpr *node)
 	foreach(cell, node->opnos)
 		query_check_operator(facts, lfirst_oid(cell));
 	foreach(cell, node->opfamilies)
-	{
-		if (!query_is_own(lfirst_oid(cell)))
-			query_fail(facts, "its query compares rows by an operator family that is not the server's own");
-	}
+		query_check_operator_family(facts, lfirst_oid(cell));
 	query_check_collations(facts, node->inputcollids);
 }
 
@@ -435,269 +517,4 @@ query_check_cycle(QueryFacts *facts, CTECycleClause *node)
 	query_check_type(facts, node->cycle_mark_type);
 	query_check_collation(facts, node->cycle_mark_collation);
 	query_check_operator(facts, node->cycle_mark_neop);
-}
-
-/*
- * Check a function; without one, there is nothing to check.  Returns true if
- * it rules the query out.
- *
- * A superuser can replace or alter even the server's own functions, so their
- * rows in pg_proc are kept.
- */
-static bool
-query_check_function(Oid funcid, void *arg)
-{
-	QueryFacts *facts = arg;
-	HeapTuple	tuple;
-	Form_pg_proc form;
-	TransactionId xmin;
-
-	if (!OidIsValid(funcid) ||
-		!query_is_new(facts, &facts->functions, funcid))
-		return false;
-	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
-	if (!HeapTupleIsValid(tuple))
-	{
-		query_fail(facts, "a function in its query was dropped");
-		return true;
-	}
-	form = (Form_pg_proc) GETSTRUCT(tuple);
-	xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
-	if (!query_is_own(funcid) ||
-		(form->prolang != INTERNALlanguageId &&
-		 form->prolang != SQLlanguageId))
-		query_fail(facts, "function %s is not the server's own",
-				   format_procedure(funcid));
-	else if (form->provolatile != PROVOLATILE_IMMUTABLE)
-		query_fail(facts, "function %s is not immutable",
-				   format_procedure(funcid));
-	else if (query_is_lookup(funcid))
-		query_fail(facts, "function %s reads the catalogs",
-				   format_procedure(funcid));
-	ReleaseSysCache(tuple);
-
-	query_append(facts, &funcid, sizeof(funcid));
-	query_append(facts, &xmin, sizeof(xmin));
-	return facts->reason != NULL;
-}
-
-static bool
-query_is_lookup(Oid funcid)
-{
-	for (size_t i = 0; i < lengthof(query_lookups); i++)
-	{
-		if (query_lookups[i] == funcid)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Check an operator, if there is one.  One of a user's does not pass even if
- * its function is the server's: the planner may put its negator or its
- * commutator in its place.
- */
-static void
-query_check_operator(QueryFacts *facts, Oid operator)
-{
-	if (OidIsValid(operator) && !query_is_own(operator))
-		query_fail(facts, "operator %s is not the server's own",
-				   format_operator(operator));
-	if (OidIsValid(operator) && facts->reason == NULL)
-		(void) query_check_function(get_opcode(operator), facts);
-}
-
-static void
-query_check_types(QueryFacts *facts, List *types)
-{
-	ListCell   *cell;
-
-	foreach(cell, types)
-		query_check_type(facts, lfirst_oid(cell));
-}
-
-/*
- * Check a type: nobody may be able to alter what its values are, nor how they
- * are compared.
- *
- * The values of an enum keep their order, whatever is added to it.  A record
- * has no definition that could be altered; its columns come from expressions
- * that are checked.  A literal of an unknown type is as it was written.
- */
-static void
-query_check_type(QueryFacts *facts, Oid type)
-{
-	HeapTuple	tuple;
-
-	if (!OidIsValid(type) || type == RECORDOID || type == RECORDARRAYOID ||
-		type == UNKNOWNOID || facts->reason != NULL || !query_is_new(facts, &facts->types, type))
-		return;
-	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	if (!HeapTupleIsValid(tuple))
-	{
-		query_fail(facts, "a type in its query was dropped");
-		return;
-	}
-	query_check_type_form(facts, (Form_pg_type) GETSTRUCT(tuple));
-	ReleaseSysCache(tuple);
-}
-
-static void
-query_check_type_form(QueryFacts *facts, Form_pg_type form)
-{
-	const char *fault = NULL;
-
-	switch (form->typtype)
-	{
-		case TYPTYPE_BASE:
-			query_check_base_type(facts, form);
-			break;
-		case TYPTYPE_ENUM:
-			break;
-		case TYPTYPE_RANGE:
-		case TYPTYPE_MULTIRANGE:
-			if (!query_is_own(form->oid))
-				fault = "is not the server's own";
-			break;
-		case TYPTYPE_DOMAIN:
-			fault = "is a domain";
-			break;
-		case TYPTYPE_COMPOSITE:
-			fault = "is a row type";
-			break;
-		default:
-			fault = "is not known to be unchanged";
-	}
-	if (fault != NULL)
-		query_fail(facts, "type %s %s", format_type_be(form->oid), fault);
-	query_check_comparison(facts, form->oid);
-}
-
-/*
- * An array is what its elements are.  A regconfig, a regclass and their like
- * stand for what can be altered.
- */
-static void
-query_check_base_type(QueryFacts *facts, Form_pg_type form)
-{
-	if (IsTrueArrayType(form))
-		query_check_type(facts, form->typelem);
-	else if (!query_is_own(form->oid))
-		query_fail(facts, "type %s is not the server's own",
-				   format_type_be(form->oid));
-	else if (strncmp(NameStr(form->typname), "reg", 3) == 0)
-		query_fail(facts, "type %s stands for what can be altered",
-				   format_type_be(form->oid));
-}
-
-/*
- * GREATEST, comparisons of arrays and the like use what a type is compared by
- * by default, and no node names that.
- */
-static void
-query_check_comparison(QueryFacts *facts, Oid type)
-{
-	TypeCacheEntry *entry;
-
-	if (facts->reason != NULL)
-		return;
-	entry = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR |
-							  TYPECACHE_GT_OPR | TYPECACHE_CMP_PROC |
-							  TYPECACHE_HASH_PROC |
-							  TYPECACHE_HASH_EXTENDED_PROC);
-	if (!query_is_own(entry->eq_opr) || !query_is_own(entry->lt_opr) ||
-		!query_is_own(entry->gt_opr) || !query_is_own(entry->cmp_proc) ||
-		!query_is_own(entry->hash_proc) ||
-		!query_is_own(entry->hash_extended_proc))
-		query_fail(facts, "type %s is compared by functions that are not the server's own",
-				   format_type_be(type));
-}
-
-static void
-query_check_collations(QueryFacts *facts, List *collations)
-{
-	ListCell   *cell;
-
-	foreach(cell, collations)
-		query_check_collation(facts, lfirst_oid(cell));
-}
-
-/*
- * Keep what a collation, if there is one, is and which version of it there
- * is: the provider's, not the one that the catalogs have noted.
- *
- * It may be a user's, since it is all in its row and in the provider.
- */
-static void
-query_check_collation(QueryFacts *facts, Oid collation)
-{
-	LOCAL_FCINFO(fcinfo, 1);
-	FmgrInfo	function;
-	HeapTuple	tuple;
-	TransactionId xmin;
-	Datum		version;
-
-	if (!OidIsValid(collation) ||
-		!query_is_new(facts, &facts->collations, collation))
-		return;
-	tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
-	if (!HeapTupleIsValid(tuple))
-	{
-		query_fail(facts, "a collation in its query was dropped");
-		return;
-	}
-	xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
-	ReleaseSysCache(tuple);
-	query_append(facts, &collation, sizeof(collation));
-	query_append(facts, &xmin, sizeof(xmin));
-
-	/* Not by OidFunctionCall1(), since there may be no version. */
-	if (collation == DEFAULT_COLLATION_OID)
-		fmgr_info(F_PG_DATABASE_COLLATION_ACTUAL_VERSION, &function);
-	else
-		fmgr_info(F_PG_COLLATION_ACTUAL_VERSION, &function);
-	InitFunctionCallInfoData(*fcinfo, &function, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value =
-		ObjectIdGetDatum(collation == DEFAULT_COLLATION_OID ?
-						 MyDatabaseId : collation);
-	fcinfo->args[0].isnull = false;
-	version = FunctionCallInvoke(fcinfo);
-	if (!fcinfo->isnull)
-	{
-		char	   *string = TextDatumGetCString(version);
-
-		query_append(facts, string, strlen(string) + 1);
-	}
-}
-
-/*
- * Is this not yet among those that were looked at?  Then it is now.
- */
-static bool
-query_is_new(QueryFacts *facts, List **known, Oid oid)
-{
-	MemoryContext caller;
-
-	if (list_member_oid(*known, oid))
-		return false;
-	caller = MemoryContextSwitchTo(facts->context);
-	*known = lappend_oid(*known, oid);
-	MemoryContextSwitchTo(caller);
-	return true;
-}
-
-static void
-query_append(QueryFacts *facts, const void *data, int size)
-{
-	appendBinaryStringInfo(&facts->versions, data, size);
-}
-
-/*
- * Did the server come with this, so that it cannot be dropped?  (Nothing at
- * all counts as such.)
- */
-bool
-query_is_own(Oid oid)
-{
-	return oid < FirstUnpinnedObjectId;
 }

@@ -13,12 +13,24 @@
 #include "lib/stringinfo.h"
 #include "nodes/parsenodes.h"
 
+/* What one can do about a reason: these are hints for several of them */
+#define QUERY_HINT_VIEW \
+	"Move the part that needs it to a materialized view of its own: views that read that one can be skipped."
+#define QUERY_HINT_READERS \
+	"Leave it out of the view, and compute it where the view is read."
+#define QUERY_HINT_AGAIN "Call plan() again."
+
 /* What is found out about one query or several, one after another */
 typedef struct QueryFacts
 {
 	StringInfoData versions;	/* of what the queries use, as bytes */
 	const char *reason;			/* why their rows may change, or NULL */
+	const char *hint;			/* what one can do about that */
 	List	   *relations;		/* range table entries, in the queries */
+
+	/* Whose function is looked at, for the reason */
+	Oid			operator;
+	const CoerceViaIO *cast;
 
 	/* What was looked at already: OIDs, in the memory of "versions" */
 	MemoryContext context;
@@ -31,6 +43,7 @@ extern void query_init_facts(QueryFacts *facts);
 extern void query_read(QueryFacts *facts, Query *query, Oid view);
 extern void query_read_expression(QueryFacts *facts, Node *node);
 extern bool query_is_own(Oid oid);
-extern void query_fail(QueryFacts *facts, const char *format,...) pg_attribute_printf(2, 3);
+extern void query_fail(QueryFacts *facts, const char *hint,
+					   const char *format,...) pg_attribute_printf(3, 4);
 
 #endif							/* QUERY_H */

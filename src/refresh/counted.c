@@ -1,0 +1,251 @@
+/*-------------------------------------------------------------------------
+ *
+ * counted.c
+ *	  Do the server's statistics count all that changes in a table?
+ *
+ * If not, the query facts get the reason.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_db_role_setting.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/rel.h"
+
+#include "src/common/compat.h"
+#include "src/plan/target_explain.h"
+#include "src/refresh/counted.h"
+
+static void counted_check_setting(QueryFacts *facts, Oid database);
+static bool counted_is_off(Datum settings);
+static void counted_check_namespace(QueryFacts *facts, Form_pg_class class,
+									CountedNamespace *last);
+static void counted_check_triggers(QueryFacts *facts, Form_pg_class class);
+
+/*
+ * Does each session count what it changes, as far as settings tell?
+ */
+void
+counted_check_settings(QueryFacts *facts)
+{
+	if (!pgstat_track_counts)
+		query_fail(facts,
+				   "Set it to \"on\", for what is changed is not counted.",
+				   "track_counts is off");
+	counted_check_setting(facts, InvalidOid);
+	counted_check_setting(facts, MyDatabaseId);
+}
+
+/*
+ * Does any role have track_counts set to off, in this database or (without
+ * one) in all of them?  Then what its sessions change is not counted.
+ */
+static void
+counted_check_setting(QueryFacts *facts, Oid database)
+{
+	Relation	catalog = table_open(DbRoleSettingRelationId,
+									 AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_db_role_setting_setdatabase,
+				BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(database));
+	scan = systable_beginscan(catalog, DbRoleSettingDatidRolidIndexId, true,
+							  NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Oid			role = ((Form_pg_db_role_setting) GETSTRUCT(tuple))->setrole;
+		bool		isnull;
+		Datum		settings = heap_getattr(tuple,
+											Anum_pg_db_role_setting_setconfig,
+											RelationGetDescr(catalog),
+											&isnull);
+
+		if (isnull || !counted_is_off(settings))
+			continue;
+		if (OidIsValid(role))
+			query_fail(facts,
+					   "Reset it by ALTER ROLE, for what that role's sessions change is not counted.",
+					   "track_counts is off for role %s",
+					   quote_identifier(target_role_name(role)));
+		else
+			query_fail(facts,
+					   "Reset it by ALTER DATABASE, for what is changed is not counted.",
+					   "track_counts is off for the database");
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+}
+
+/*
+ * Is track_counts off in an array of settings?
+ */
+static bool
+counted_is_off(Datum settings)
+{
+	static const char name[] = "track_counts=";
+	Datum	   *elements;
+	bool	   *nulls;
+	int			nelements;
+	bool		off = false;
+
+	deconstruct_array(DatumGetArrayTypeP(settings), TEXTOID, -1, false,
+					  TYPALIGN_INT, &elements, &nulls, &nelements);
+	for (int i = 0; i < nelements; i++)
+	{
+		const char *setting = nulls[i] ? "" : TextDatumGetCString(elements[i]);
+		bool		value;
+
+		if (pg_strncasecmp(setting, name, strlen(name)) == 0)
+			off = !parse_bool(setting + strlen(name), &value) || !value;
+	}
+	return off;
+}
+
+/*
+ * Do the counters of a table count all that is read from it?  "last" is what
+ * was found out about the last schema.
+ */
+void
+counted_check_table(QueryFacts *facts, Form_pg_class class,
+					CountedNamespace *last)
+{
+	if (class->relrowsecurity)
+		query_fail(facts, QUERY_HINT_VIEW,
+				   "table %s has row security", counted_name(class->oid));
+	else if (class->relkind != RELKIND_PARTITIONED_TABLE &&
+			 class->relam != HEAP_TABLE_AM_OID)
+		query_fail(facts, QUERY_HINT_VIEW,
+				   "table %s is stored by access method %s, not heap",
+				   counted_name(class->oid), get_am_name(class->relam));
+	else
+	{
+		counted_check_namespace(facts, class, last);
+		counted_check_triggers(facts, class);
+	}
+}
+
+/*
+ * An extension that has a schema for tables manages their rows itself:
+ * TimescaleDB's chunks may be compressed, for example.
+ */
+static void
+counted_check_namespace(QueryFacts *facts, Form_pg_class class,
+						CountedNamespace *last)
+{
+	if (class->relnamespace != last->oid)
+	{
+		last->oid = class->relnamespace;
+		last->extension = getExtensionOfObject(NamespaceRelationId,
+											   class->relnamespace);
+	}
+	if (OidIsValid(last->extension))
+		query_fail(facts, QUERY_HINT_VIEW,
+				   "the rows of table %s may be kept elsewhere: its schema belongs to extension %s",
+				   counted_name(class->oid),
+				   quote_identifier(get_extension_name(last->extension)));
+}
+
+/*
+ * The server's own internal triggers are those of constraints.  Another one
+ * shows that an extension watches the table, and its rows may be kept
+ * elsewhere: all kinds of Citus' tables have one.
+ */
+static void
+counted_check_triggers(QueryFacts *facts, Form_pg_class class)
+{
+	Relation	catalog;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (!class->relhastriggers)
+		return;
+	catalog = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(class->oid));
+	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL,
+							  1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		if (trigger->tgisinternal &&
+			trigger->tgfoid >= FirstUnpinnedObjectId)
+			query_fail(facts, QUERY_HINT_VIEW,
+					   "the rows of table %s may be kept elsewhere: it has internal trigger %s, which calls %s",
+					   counted_name(class->oid),
+					   quote_identifier(NameStr(trigger->tgname)),
+					   format_procedure(trigger->tgfoid));
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+}
+
+/*
+ * A column that is computed when it is read may use anything.
+ */
+void
+counted_check_columns(QueryFacts *facts, Oid relid)
+{
+	const char *column = compat_virtual_column(relid);
+
+	if (column != NULL)
+		query_fail(facts, "Make it STORED.",
+				   "column %s of table %s is generated when it is read",
+				   quote_identifier(column), counted_name(relid));
+}
+
+/*
+ * A relation of this kind has no counters.
+ */
+void
+counted_fail_kind(QueryFacts *facts, Oid relid, char relkind)
+{
+	if (relkind == RELKIND_FOREIGN_TABLE)
+		query_fail(facts, QUERY_HINT_VIEW,
+				   "the rows of %s are kept elsewhere: it is a foreign table of server %s",
+				   counted_name(relid),
+				   quote_identifier(GetForeignServer(GetForeignTable(relid)->serverid)->servername));
+	else
+		query_fail(facts, QUERY_HINT_VIEW,
+				   "%s is a %s, whose changes are not counted",
+				   counted_name(relid), target_relkind_name(relkind));
+}
+
+/*
+ * The full name of a relation, for a reason.
+ */
+const char *
+counted_name(Oid relid)
+{
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
+	char	   *name = get_rel_name(relid);
+
+	if (schema == NULL || name == NULL)
+		return psprintf("(dropped, with OID %u)", relid);
+	return quote_qualified_identifier(schema, name);
+}
