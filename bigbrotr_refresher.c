@@ -22,6 +22,7 @@
 #include "common/hashfn.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "tcop/pquery.h"
 #include "utils/guc.h"
 
 #include "src/common/compat.h"
@@ -91,6 +92,11 @@ static bool check_views(char **newval, void **extra, GucSource source);
 static void assign_views(const char *newval, void *extra);
 static bool check_start_time(char **newval, void **extra, GucSource source);
 static void assign_start_time(const char *newval, void *extra);
+static bool check_refresh_timeout(int *newval, void **extra,
+								  GucSource source);
+static bool check_lock_timeout(int *newval, void **extra, GucSource source);
+static void warn_of_timeout(const char *name, int value, int current,
+							GucSource source);
 static void report_place(const ViewListError *error);
 
 /*
@@ -197,13 +203,13 @@ define_limits(void)
 							"0 means no limit.",
 							&refresher_refresh_timeout, 0, 0, INT_MAX,
 							PGC_SUSET, GUC_UNIT_MS,
-							NULL, NULL, NULL);
+							check_refresh_timeout, NULL, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".lock_timeout",
 							"Maximum time that a refresh may wait for one lock.",
 							"0 means no limit.",
 							&refresher_lock_timeout, 0, 0, INT_MAX,
 							PGC_SUSET, GUC_UNIT_MS,
-							NULL, NULL, NULL);
+							check_lock_timeout, NULL, NULL);
 	DefineCustomEnumVariable(REFRESHER_NAME ".merge",
 							 "Where refreshes write only the rows that differ.",
 							 "In the refreshes of the workers and of refresh(), or in all sessions that execute REFRESH MATERIALIZED VIEW CONCURRENTLY.",
@@ -362,6 +368,44 @@ static void
 assign_start_time(const char *newval, void *extra)
 {
 	refresher_start_time = *(int *) extra;
+}
+
+static bool
+check_refresh_timeout(int *newval, void **extra, GucSource source)
+{
+	warn_of_timeout("refresh_timeout", *newval, refresher_refresh_timeout,
+					source);
+	return true;
+}
+
+static bool
+check_lock_timeout(int *newval, void **extra, GucSource source)
+{
+	warn_of_timeout("lock_timeout", *newval, refresher_lock_timeout, source);
+	return true;
+}
+
+/*
+ * Warn of a timeout that is almost certainly meant to be in seconds.
+ *
+ * Whoever sets it for others is told, by ALTER DATABASE, ROLE or SYSTEM; and the
+ * log is, by the postmaster alone, when it reads a value that is new.  ALTER
+ * SYSTEM checks a value as one of a file, but only commands have a portal.
+ */
+static void
+warn_of_timeout(const char *name, int value, int current, GucSource source)
+{
+	bool		commanded = source == PGC_S_TEST ||
+		(source == PGC_S_FILE && IsUnderPostmaster && ActivePortal != NULL);
+	bool		read = !IsUnderPostmaster && value != current;
+
+	if (value == 0 || value >= SETTINGS_MIN_TIMEOUT || !(commanded || read))
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("\"" REFRESHER_NAME ".%s\" is %d ms", name, value),
+			 errdetail("A number without a unit is milliseconds."),
+			 errhint("If seconds are meant, set it to \"%ds\".", value)));
 }
 
 /*
