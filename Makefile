@@ -20,6 +20,7 @@ OBJS = \
 	src/record/claim.o \
 	src/record/deadlock.o \
 	src/record/history.o \
+	src/record/notify.o \
 	src/record/request.o \
 	src/record/slots.o \
 	src/record/status.o \

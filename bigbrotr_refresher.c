@@ -58,6 +58,7 @@ int			refresher_history_retention;
 int			refresher_window_delay;
 int			refresher_max_window;
 char	   *refresher_notify_channel;
+int			refresher_notify_payload;
 const DatabaseList *refresher_database_list;
 const ViewList *refresher_view_list;
 uint64		refresher_view_list_hash;
@@ -66,6 +67,12 @@ static const struct config_enum_entry merge_modes[] = {
 	{"off", MERGE_OFF, false},
 	{"worker", MERGE_WORKER, false},
 	{"all", MERGE_ALL, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry notify_payloads[] = {
+	{"view", NOTIFY_VIEW, false},
+	{"json", NOTIFY_JSON, false},
 	{NULL, 0, false}
 };
 
@@ -248,11 +255,18 @@ define_limits(void)
 							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable(REFRESHER_NAME ".notify_channel",
-							   "Channel that is notified of each refresh, with the view's name.",
+							   "Channel that is notified of each refresh.",
 							   "Empty: none.",
 							   &refresher_notify_channel, "",
 							   PGC_SUSET, 0,
 							   check_name, NULL, NULL);
+	DefineCustomEnumVariable(REFRESHER_NAME ".notify_payload",
+							 "What the channel is told.",
+							 "The name of a view that was refreshed; or as JSON, what came of a refresh, failures included.",
+							 &refresher_notify_payload, NOTIFY_VIEW,
+							 notify_payloads,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
 }
 
 /*

@@ -16,7 +16,9 @@ WHERE name IN ('bigbrotr_refresher.databases',
 			   'bigbrotr_refresher.refresh_timeout',
 			   'bigbrotr_refresher.lock_timeout',
 			   'bigbrotr_refresher.window_delay',
-			   'bigbrotr_refresher.max_window')
+			   'bigbrotr_refresher.max_window',
+			   'bigbrotr_refresher.notify_channel',
+			   'bigbrotr_refresher.notify_payload')
 ORDER BY name;
 
 -- Each says what it is for.
@@ -49,6 +51,7 @@ ALTER SYSTEM SET bigbrotr_refresher.restart_interval = 0;
 ALTER SYSTEM SET bigbrotr_refresher.restart_interval = '61min';
 ALTER SYSTEM SET bigbrotr_refresher.refresh_timeout = -1;
 ALTER SYSTEM SET bigbrotr_refresher.lock_timeout = -1;
+ALTER SYSTEM SET bigbrotr_refresher.notify_payload = 'xml';
 ALTER SYSTEM SET bigbrotr_refresher.interval = '366d';
 ALTER SYSTEM RESET bigbrotr_refresher.interval;
 \set VERBOSITY default

@@ -11,7 +11,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_class.h"
-#include "commands/async.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -26,6 +25,7 @@
 #include "src/plan/plan.h"
 #include "src/plan/view_settings.h"
 #include "src/record/history.h"
+#include "src/record/notify.h"
 #include "src/record/told.h"
 #include "src/refresh/refresh.h"
 #include "src/refresh/window.h"
@@ -89,8 +89,7 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 		if (nwindows++ == 0)
 			backlog = result.window.limit;
 	} while (!result.window.empty && result.window.end < backlog);
-	if (refresher_notify_channel[0] && result.outcome == REFRESH_REFRESHED)
-		Async_Notify(refresher_notify_channel, label);
+	notify_outcome(label, &result, 0);
 	told_at_commit(TOLD_VIEWS);
 	PG_RETURN_VOID();
 }
@@ -137,8 +136,7 @@ bigbrotr_refresher_refresh_part(PG_FUNCTION_ARGS)
 	(void) history_read_last(label, &known);
 	state.failures = known.failures;
 	history_write(label, &state, NULL, &result);
-	if (refresher_notify_channel[0])
-		Async_Notify(refresher_notify_channel, label);
+	notify_outcome(label, &result, 0);
 	PG_RETURN_VOID();
 }
 

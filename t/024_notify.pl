@@ -7,12 +7,14 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use JSON::PP;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Refresher;
 use Test::More;
 
 my $channel = 'bigbrotr_refresher.notify_channel';
+my $payload = 'bigbrotr_refresher.notify_payload';
 
 my $node = new_node(
 	'notify',
@@ -124,6 +126,122 @@ my @told = split /\|/, told_by_now();
 is(scalar(grep { $_ eq 'one' } @told),
 	1, 'refresh() tells if its transaction is committed, under the same name');
 
+# As JSON, programs are told of failures, too.
+sub decoded
+{
+	return map { decode_json($_) } split /\|/, told_by_now();
+}
+
+# The only one of them that is of this view
+sub of_view
+{
+	my ($view, @told) = @_;
+	my @found = grep { $_->{view} eq $view } @told;
+
+	is(scalar(@found), 1, 'a view is told of once');
+	return $found[0] // {};
+}
+
+# Refresh these views, and return what is told of that.
+sub run_views
+{
+	my ($views, @settings) = @_;
+
+	configure_and_rest($node, views => $views, @settings);
+	told_by_now();
+
+	$node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run(true)');
+	return decoded();
+}
+
+my @objects =
+  run_views(q{one, broken, "Odd, 'name'"}, $payload => 'json');
+my $object = of_view('one', @objects);
+is($object->{outcome}, 'refreshed', 'one that was refreshed');
+is( $node->safe_psql('postgres',
+		"SELECT extract(epoch FROM duration) FROM bigbrotr_refresher.history
+		 WHERE view = 'one' ORDER BY id DESC LIMIT 1"),
+	sprintf('%.6f', $object->{duration}),
+	'with its duration, as the history has it');
+is(join(' ', sort keys %$object), 'duration outcome view', 'and no more');
+is(of_view(q{"Odd, 'name'"}, @objects)->{outcome},
+	'refreshed', 'by its name as it is in SQL');
+$object = of_view('broken', @objects);
+is( join('|', map { $object->{$_} } qw(outcome sqlstate error)),
+	'failed|22012|division by zero',
+	'one that failed, with its error');
+is( $node->safe_psql('postgres',
+		"SELECT failures FROM bigbrotr_refresher.history
+		 WHERE view = 'broken' ORDER BY id DESC LIMIT 1"),
+	$object->{failures},
+	'and how often it has failed in a row, as the history has it');
+
+# Whoever is told of a failure finds its row.
+$node->safe_psql('postgres', 'TRUNCATE bigbrotr_refresher.history');
+$node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run()');
+$heard = '';
+wait_until('a failure is told of', sub { $heard .= told(); $heard =~ /broken/ });
+is( $listener->query_safe(
+		"SELECT count(*) FROM bigbrotr_refresher.history WHERE view = 'broken'"),
+	'1',
+	'the row of a failure is there when it is told of');
+
+# Whatever an error says, and however long it is
+my $odd = '"' . ("\x01" x 63) . '"."' . ("\x01" x 55) . '"';
+$node->safe_psql('postgres', <<'SQL');
+	CREATE FUNCTION fail(message text) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN RAISE EXCEPTION '%', message; END $$;
+	CREATE FUNCTION long_refresh() RETURNS void
+	LANGUAGE sql AS $$ SELECT fail(repeat('x', 1000000)) $$;
+	CREATE FUNCTION control_refresh() RETURNS void
+	LANGUAGE sql AS $$ SELECT fail(repeat(chr(1), 20000)) $$;
+	CREATE FUNCTION wide_refresh() RETURNS void
+	LANGUAGE sql AS $$ SELECT fail(repeat(chr(128512), 20000)) $$;
+	CREATE FUNCTION quoted_refresh() RETURNS void LANGUAGE sql
+	AS $$ SELECT fail(E'"}, \\ \n\t"view": "forged"') $$;
+	SELECT format('CREATE SCHEMA %I', repeat(chr(1), 63))
+	\gexec
+	SELECT format('CREATE FUNCTION %I.%I() RETURNS void LANGUAGE sql AS %L',
+		repeat(chr(1), 63), repeat(chr(1), 55) || '_refresh',
+		'SELECT fail(repeat(chr(1), 20000))')
+	\gexec
+SQL
+@objects = run_views("long, control, wide, quoted, $odd");
+is(scalar(@objects), 5, 'all of them are told of');
+is(of_view('long', @objects)->{error}, 'x' x 500, 'a long error is cut');
+is(of_view('control', @objects)->{error},
+	"\x01" x 500, 'control characters come as they are');
+is(of_view('wide', @objects)->{error},
+	chr(128512) x 500, 'wide ones are cut between two of them');
+is( of_view('quoted', @objects)->{error},
+	qq~"}, \\ \n\t"view": "forged"~,
+	'nothing in an error ends the text');
+is(of_view($odd, @objects)->{error},
+	"\x01" x 500, 'the longest name and error have room together');
+
+# In a session, of a part, and where no history is kept
+$node->safe_psql(
+	'postgres', 'CREATE MATERIALIZED VIEW kept AS SELECT 1 AS id;
+	CREATE UNIQUE INDEX ON kept (id)');
+$node->safe_psql('postgres',
+	q{SELECT bigbrotr_refresher.refresh('public.kept', 'id = 1')});
+$object = of_view('public.kept', decoded());
+is( join('|', map { $object->{$_} } qw(outcome condition)),
+	'refreshed|id = 1',
+	'a part is told of with its condition');
+$node->psql('postgres', "SELECT bigbrotr_refresher.refresh('broken')");
+is(told_by_now(), '', 'what fails in a session is for that to know');
+@objects =
+  run_views('broken', 'bigbrotr_refresher.history_retention' => 0);
+is(of_view('broken', @objects)->{outcome},
+	'failed', 'where no history is kept, failures are told of all the same');
+configure_and_rest(
+	$node,
+	views => 'one',
+	$payload => 'view',
+	'bigbrotr_refresher.history_retention' => '30d');
+told_by_now();
+
 # The channel follows the configuration.
 configure($node, $channel => 'other');
 $node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run(true)');
@@ -140,4 +258,59 @@ like(
 
 $listener->quit;
 $node->stop;
+
+# A queue that is full, since somebody who listens does not end his
+# transaction, costs notifications only.  (Before 17 that takes 8 GB.)
+SKIP:
+{
+	skip 'the queue has a limit that can be set since 17', 5
+	  if $node->pg_version < 17;
+
+	$node->append_conf('postgresql.conf', "max_notify_queue_pages = 64\n");
+	$node->start;
+	configure_and_rest(
+		$node,
+		views => 'nothing',
+		$channel => 'full',
+		$payload => 'json');
+	$listener = session($node, 'postgres');
+	$listener->query_safe('LISTEN "full"');
+	$listener->query_safe('BEGIN');
+	$listener->query_safe('SELECT 1');
+	$node->safe_psql('postgres',
+		"SELECT pg_notify('full', repeat('x', 7000) || g)
+		 FROM generate_series(1, 60) AS g");
+	configure_and_rest($node, views => 'one, broken');
+	my $offset = log_size($node);
+	$node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run(true)');
+	my $log = log_since($node, $offset);
+	like(
+		$log,
+		qr/cycle_completed refreshed=1 failed=1/,
+		'with a full queue, views are refreshed');
+	like(
+		$log,
+		qr/WARNING:  bigbrotr_refresher: notify_failed view=$_ /,
+		"the log says that $_ is not told of") foreach ('one', 'broken');
+	is( $node->safe_psql('postgres',
+			"SELECT count(*) > 0 FROM bigbrotr_refresher.history
+			 WHERE view = 'broken' AND id = (SELECT max(id)
+				FROM bigbrotr_refresher.history)"),
+		't',
+		'the row of a failure is not lost');
+	$listener->query_safe('COMMIT');
+	$listener->query_safe('SELECT');
+	$heard = '';
+	wait_until(
+		'it is told of again',
+		sub {
+			$node->safe_psql('postgres',
+				'SELECT FROM bigbrotr_refresher.run(true)');
+			$heard .= $listener->query_safe('SELECT');
+			$heard =~ /"outcome": "refreshed"/;
+		});
+	pass('when there is room again, they are told of');
+	$listener->quit;
+	$node->stop;
+}
 done_testing();

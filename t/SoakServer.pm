@@ -50,7 +50,8 @@ sub _random_settings
 		max_workers => $scene->pick(1, 2, 3, 3, 4),
 		skip_unchanged => $scene->pick('on', 'off'),
 		merge => $scene->pick('worker', 'worker', 'all', 'all', 'off'),
-		notify_channel => $scene->pick('', '', 'refreshed', 'Odd "channel"'));
+		notify_channel => $scene->pick('', '', 'refreshed', 'Odd "channel"'),
+		notify_payload => $scene->pick('view', 'json'));
 }
 
 sub _settings

@@ -31,6 +31,13 @@ typedef enum MergeMode
  */
 #define SETTINGS_MIN_TIMEOUT	1000
 
+/* What those who listen on the channel are told */
+typedef enum NotifyPayload
+{
+	NOTIFY_VIEW,				/* the name of a view that was refreshed */
+	NOTIFY_JSON					/* an object; failures, too */
+} NotifyPayload;
+
 /* The databases that are served */
 typedef struct DatabaseList
 {
@@ -64,6 +71,7 @@ extern int	refresher_history_retention;	/* in seconds; 0: keep none */
 extern int	refresher_window_delay; /* in seconds */
 extern int	refresher_max_window;	/* in seconds, or transactions; 0: none */
 extern char *refresher_notify_channel;	/* empty: none */
+extern int	refresher_notify_payload;	/* a NotifyPayload */
 
 /* The parsed list of views, and a hash of what it was parsed from */
 extern const struct ViewList *refresher_view_list;

@@ -17,7 +17,6 @@
 
 #include <unistd.h>
 
-#include "commands/async.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -35,6 +34,7 @@
 #include "src/common/log.h"
 #include "src/common/settings.h"
 #include "src/record/claim.h"
+#include "src/record/notify.h"
 #include "src/record/status.h"
 #include "src/cycle/work.h"
 
@@ -75,6 +75,7 @@ static void work_before_commit(const RefreshResult *result, void *arg);
 static void work_set_data_as_of(WorkView *in_hand);
 static void work_finish_abandoned(Queue *queue, LWLock *lock, int index);
 static void work_keep(void *arg);
+static void work_keep_failure(void *arg);
 static void work_report_view(const QueueView *view,
 							 const RefreshResult *result);
 static void work_report_failure(const QueueView *view,
@@ -253,7 +254,7 @@ work_finish(WorkView *in_hand, LWLock *lock)
 	}
 	work_report_view(in_hand->view, result);
 	if (result->outcome == REFRESH_FAILED)
-		(void) attempt_or_report(work_keep, in_hand);
+		(void) attempt_or_report(work_keep_failure, in_hand);
 	status_end_view(result->outcome);
 	queue_finish(in_hand->queue, lock,
 				 in_hand->view - in_hand->queue->views, result->outcome, known);
@@ -365,8 +366,7 @@ work_before_commit(const RefreshResult *result, void *arg)
 	change_mark_settle(&in_hand->known.mark, in_hand->view->relid);
 	work_set_data_as_of(in_hand);
 	work_keep(in_hand);
-	if (refresher_notify_channel[0])
-		Async_Notify(refresher_notify_channel, in_hand->view->label);
+	notify_outcome(in_hand->view->label, result, 0);
 }
 
 /*
@@ -438,6 +438,16 @@ work_keep(void *arg)
 
 	/* What number it has is nothing for the views' functions to see. */
 	ResetSequenceCaches();
+}
+
+static void
+work_keep_failure(void *arg)
+{
+	const WorkView *in_hand = arg;
+
+	work_keep(arg);
+	notify_outcome(in_hand->view->label, in_hand->result,
+				   in_hand->known.failures);
 }
 
 static void
