@@ -19,7 +19,9 @@ my $node = new_node(
 	'bigbrotr_refresher.retry_interval' => 0);
 $node->start;
 $node->safe_psql('postgres', 'CREATE DATABASE unserved');
-$node->safe_psql('unserved', 'CREATE EXTENSION bigbrotr_refresher');
+$node->safe_psql('unserved', q{
+	CREATE EXTENSION bigbrotr_refresher;
+	CREATE FUNCTION first_refresh() RETURNS void LANGUAGE sql AS ''});
 $node->safe_psql(
 	'postgres', q{
 	CREATE EXTENSION bigbrotr_refresher;
@@ -210,9 +212,71 @@ ok( $node->poll_query_until('postgres',
 		"SELECT state = 'disabled' AND pid IS NULL
 		 FROM bigbrotr_refresher.status()"),
 	'and the worker leaves, though others refresh views');
-like(run_sql('postgres', $counts), $disabled, 'who comes later, too');
-like(run_sql('postgres', 'SELECT bigbrotr_refresher.run()'),
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE operator LOGIN;
+	GRANT USAGE ON SCHEMA bigbrotr_refresher TO operator;
+	GRANT EXECUTE ON FUNCTION bigbrotr_refresher.run TO operator});
+like(run_sql('postgres', "SET ROLE operator; $counts"),
+	$disabled, 'who comes later, too');
+like(run_sql('postgres', 'SET ROLE operator; SELECT bigbrotr_refresher.run()'),
 	$disabled, 'also without waiting');
+like(
+	$node->safe_psql('postgres', 'SELECT DISTINCT advice
+		FROM bigbrotr_refresher.plan()'),
+	qr/^No worker refreshes it: "bigbrotr_refresher.enabled" is off\. Set it/,
+	'plan() says so');
+
+# Whoever may turn it on runs one cycle, and it stays off.
+sub worker_is_disabled
+{
+	return $node->poll_query_until('postgres',
+		"SELECT state = 'disabled' AND pid IS NULL
+		 FROM bigbrotr_refresher.status");
+}
+
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+$caller = start('insists', $counts);
+wait_for_waiter($node, 'postgres', 1);
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+is(finish($caller), '3|3|0|0', 'who may enable it can run a cycle while it is disabled');
+ok(worker_is_disabled(), 'after which the worker is disabled again');
+$node->safe_psql('postgres',
+	'GRANT SET ON PARAMETER bigbrotr_refresher.enabled TO operator');
+is($node->safe_psql('postgres', "SET ROLE operator; $counts"),
+	'3|3|0|0', 'so can whom that was granted');
+$node->safe_psql('postgres', 'DROP OWNED BY operator; DROP ROLE operator');
+
+# A cycle without waiting is one, too.
+ok(worker_is_disabled(), 'which is one cycle again');
+$last = $node->safe_psql('postgres',
+	'SELECT max(cycle_start) FROM bigbrotr_refresher.history');
+$node->safe_psql('postgres', 'SELECT bigbrotr_refresher.run()');
+ok( $node->poll_query_until(
+		'postgres',
+		"SELECT count(*) = 3 FROM bigbrotr_refresher.history
+		 WHERE cycle_start > '$last'"),
+	'also without waiting');
+ok(worker_is_disabled(), 'and no other');
+
+# What the README has for scripts, word for word
+sub exit_code
+{
+	my $psql = $node->config_data('--bindir') . '/psql -d '
+	  . "'" . $node->connstr('postgres') . "'";
+	my $script =
+	  q{test "$(psql -XAtc 'SELECT failed FROM bigbrotr_refresher.run(wait => true)')" = 0};
+
+	$script =~ s/psql/$psql/;
+	return system('sh', '-c', "$script 2>/dev/null") >> 8;
+}
+
+is(exit_code(), 0, 'a script is told that all went well');
+configure($node, views => 'first, broken');
+is(exit_code(), 1, 'or that a view failed');
+configure($node, databases => 'unserved');
+is(exit_code(), 1, 'or that there was no cycle');
+configure($node, databases => undef, views => 'first, held, second');
 
 # Whoever asks at once when it is enabled may be faster than the launcher.
 $pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity
@@ -262,6 +326,10 @@ like(
 	run_sql('unserved', $counts),
 	qr/ERROR:  55000: no worker refreshes the views of database "unserved"\n.*HINT:  Add the database to "bigbrotr_refresher.databases" and reload the configuration\./,
 	'a database that is not served has no worker to ask');
+is( $node->safe_psql('unserved', 'SELECT DISTINCT advice
+		FROM bigbrotr_refresher.plan() WHERE error IS NULL'),
+	'No worker refreshes it: "bigbrotr_refresher.databases" does not name this database. Add the database to it, and reload the configuration.',
+	'and plan() says so');
 $node->safe_psql(
 	'postgres', q{
 	CREATE ROLE monitor IN ROLE pg_monitor;

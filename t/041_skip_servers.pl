@@ -364,6 +364,11 @@ like(
 		"SELECT DISTINCT not_skippable_because FROM bigbrotr_refresher.plan()"),
 	qr/^the server is in recovery$/,
 	'on a standby, nothing can be said of changes');
+like(
+	$node->safe_psql('postgres',
+		"SELECT DISTINCT advice FROM bigbrotr_refresher.plan()"),
+	qr/^No worker refreshes it: the server is in recovery\. It gets what the primary refreshes\. /,
+	'nothing is refreshed there, which plan() says');
 $standby->stop;
 $node->promote;
 after('a switchover and back, without a cycle meanwhile', 'a b');

@@ -86,6 +86,7 @@ queue_init(Queue *queue, const RefreshPlan *plan, const QueueItem *items,
 	memset(queue, 0, offsetof(Queue, views));
 	queue->start = start;
 	queue->forced = forced;
+	queue->insisted = forced && !refresher_enabled;
 	queue->nprocesses = nprocesses;
 	ConditionVariableInit(&queue->changed);
 	queue_add_views(queue, plan, items, places);

@@ -80,6 +80,7 @@ typedef struct Queue
 	TimestampTz start;
 	bool		forced;			/* refresh also what is unchanged */
 	bool		whole;			/* all views of the list are due */
+	bool		insisted;		/* go on though the worker is disabled */
 	int			nviews;
 	Size		edges_offset;	/* of an array of int, from the start */
 	Size		ranks_offset;	/* likewise: the views by rank, which change */

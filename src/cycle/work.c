@@ -61,7 +61,7 @@ static uint64 work_list_hash;
 static int	work_cores;
 
 static void work_leave(int code, Datum arg);
-static bool work_goes_on(void);
+static bool work_goes_on(const Queue *queue);
 static void work_refresh(Queue *queue, LWLock *lock, int index, int active);
 static void work_attempt(WorkView *in_hand, int active);
 static void work_fold_backlog(WorkView *in_hand, int active);
@@ -128,7 +128,7 @@ work_on(Queue *queue, LWLock *lock, bool leader)
 		int			active;
 		int			view;
 
-		if (!work_goes_on())
+		if (!work_goes_on(queue))
 			queue_stop(queue, lock);
 		if (leader && lock != NULL &&
 			(view = queue_take_abandoned(queue, lock)) >= 0)
@@ -150,11 +150,11 @@ work_on(Queue *queue, LWLock *lock, bool leader)
  * May the cycle go on to its next view?
  */
 static bool
-work_goes_on(void)
+work_goes_on(const Queue *queue)
 {
 	CHECK_FOR_INTERRUPTS();
 	status_reload();
-	return refresher_enabled && claim_is_served() &&
+	return (refresher_enabled || queue->insisted) && claim_is_served() &&
 		refresher_view_list_hash == work_list_hash;
 }
 
@@ -221,7 +221,7 @@ work_fold_backlog(WorkView *in_hand, int active)
 	int64		backlog = result->window.limit;
 
 	while (result->committed && !result->window.empty &&
-		   result->window.end < backlog && work_goes_on())
+		   result->window.end < backlog && work_goes_on(in_hand->queue))
 	{
 		work_report_view(in_hand->view, result);
 		in_hand->before = in_hand->known;

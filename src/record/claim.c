@@ -520,7 +520,8 @@ claim_leave(const ClaimLeave *leave)
 	Slot	   *slot = slots_mine;
 
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
-	if (leave->disabled || (!leave->installed && !slot->named))
+	if ((leave->disabled && !slots_insisted(slot)) ||
+		(!leave->installed && !slot->named))
 		slot->refused = slot->requested;
 	if (slot->data.listed &&
 		(slots_news(slot) != leave->heard ||

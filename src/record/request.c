@@ -13,10 +13,14 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xlog.h"
+#include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "src/common/compat.h"
@@ -40,6 +44,7 @@ typedef struct Request
 	uint64		number;
 	uint64		ends;			/* of workers until then */
 	bool		disabled;		/* the worker was */
+	bool		insists;		/* serve it all the same */
 } Request;
 
 /* Where a request stands */
@@ -55,7 +60,9 @@ typedef struct RequestView
 	int64		duration;
 } RequestView;
 
+static bool request_is_listed(const char *name);
 static bool request_is_stopped(void);
+static bool request_may_enable(void);
 static Slot *request_find(void);
 static void request_make(Slot *slot, Request *request);
 static void request_wait(Slot *slot, Request *request, StatusCounts *counts,
@@ -89,7 +96,7 @@ request_obstacle(const char **hint)
 		*hint = "Increase \"max_worker_processes\", and restart the server.";
 		return "when the server started, no background worker was left.";
 	}
-	if (!settings_database_is_listed(name))
+	if (!request_is_listed(name))
 	{
 		*hint = "Add the database to it, and reload the configuration.";
 		return "\"" REFRESHER_NAME ".databases\" does not name this database.";
@@ -102,6 +109,25 @@ request_obstacle(const char **hint)
 	*hint = "The server log says why.";
 	return request_is_stopped() ? "the last one has failed, or could not start." :
 		NULL;
+}
+
+/*
+ * Is this database, of this name, to be served?  "*" stands for no templates.
+ */
+static bool
+request_is_listed(const char *name)
+{
+	HeapTuple	tuple;
+	bool		template;
+
+	if (!refresher_database_list->all)
+		return settings_database_is_listed(name);
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	template = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+	ReleaseSysCache(tuple);
+	return !template;
 }
 
 /*
@@ -126,6 +152,9 @@ request_is_stopped(void)
  * Have a cycle over all views of this database run now; with "wait", return
  * what came of it when it ends.
  *
+ * "enabled" is about the schedule.  Whoever may turn it on may also ask for one
+ * cycle while it is off, which leaves it off; for anybody else, off is off.
+ *
  * Raises an ERROR if nothing will run it, at the start or while we wait.  Can be
  * cancelled.
  */
@@ -133,7 +162,7 @@ void
 request_run(bool wait, StatusCounts *counts, int64 *duration)
 {
 	Slot	   *slot;
-	Request		request;
+	Request		request = {0};
 
 	if (wait && slots_mine != NULL)
 		ereport(ERROR,
@@ -146,11 +175,22 @@ request_run(bool wait, StatusCounts *counts, int64 *duration)
 		request_raise_not_running("When the server started, no background worker was left for it.",
 								  "Increase the configuration parameter \"max_worker_processes\", and restart the server.");
 	slot = request_find();
-	if (!refresher_enabled)
+	request.insists = !refresher_enabled;
+	if (request.insists && !request_may_enable())
 		request_raise_disabled();
 	request_make(slot, &request);
 	if (wait)
 		request_wait(slot, &request, counts, duration);
+}
+
+/*
+ * May the current user turn "enabled" on?
+ */
+static bool
+request_may_enable(void)
+{
+	return pg_parameter_aclcheck(REFRESHER_NAME ".enabled", GetUserId(),
+								 ACL_SET) == ACLCHECK_OK;
 }
 
 /*
@@ -207,6 +247,8 @@ request_make(Slot *slot, Request *request)
 		request_raise_gone();
 	}
 	request->number = ++slot->requested;
+	if (request->insists)
+		slot->insisted = request->number;
 	request->ends = slot->ends;
 	request->disabled = slot->data.state == STATUS_DISABLED;
 	slot->not_before = Min(slot->not_before, elapsed_clock() +
@@ -341,7 +383,7 @@ request_raise_disabled(void)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the worker of database \"%s\" is disabled",
 					log_valid(get_database_name(MyDatabaseId))),
-			 errhint("Set \"" REFRESHER_NAME ".enabled\" to \"on\" and reload the configuration.")));
+			 errhint("Set \"" REFRESHER_NAME ".enabled\" to \"on\" and reload the configuration, or have a role run the cycle that may set it.")));
 }
 
 static void
@@ -371,6 +413,20 @@ request_wanted(void)
 }
 
 /*
+ * Is there one that is to be served even if the worker is disabled?
+ */
+bool
+request_insisted(void)
+{
+	bool		insisted;
+
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	insisted = slots_insisted(slots_mine);
+	LWLockRelease(slots_shared->lock);
+	return insisted;
+}
+
+/*
  * The last cycle was one over all views that started after this request.
  */
 void
@@ -385,13 +441,17 @@ request_done(uint64 request)
 }
 
 /*
- * The worker is disabled: no request is served.
+ * The worker is disabled: no request is served, unless one came just now that
+ * insists.
  */
 void
 request_refuse(void)
 {
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
-	slots_mine->refused = slots_mine->requested;
+	if (slots_insisted(slots_mine))
+		SetLatch(MyLatch);
+	else
+		slots_mine->refused = slots_mine->requested;
 	LWLockRelease(slots_shared->lock);
 	ConditionVariableBroadcast(&slots_shared->served);
 }

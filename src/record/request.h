@@ -18,6 +18,7 @@ extern void request_run(bool wait, StatusCounts *counts, int64 *duration);
 
 /* For the worker */
 extern uint64 request_wanted(void);
+extern bool request_insisted(void);
 extern void request_done(uint64 request);
 extern void request_refuse(void);
 

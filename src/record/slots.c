@@ -179,6 +179,16 @@ slots_news(const Slot *slot)
 }
 
 /*
+ * Is there a request that is to be served even if the worker is disabled?  The
+ * lock must be held.
+ */
+bool
+slots_insisted(const Slot *slot)
+{
+	return slot->insisted > Max(slot->served, slot->refused);
+}
+
+/*
  * A slot that is used no more, or a new one at the end.  The lock must be held
  * exclusively.  Raises an ERROR if there is no memory.
  *

@@ -70,6 +70,7 @@ typedef struct Slot
 	uint64		requested;		/* the last request made */
 	uint64		served;			/* the last one whose cycle ended */
 	uint64		refused;		/* the last one that came while disabled */
+	uint64		insisted;		/* the last one that is served even then */
 	StatusCounts served_counts; /* of that cycle */
 	int64		served_duration;
 
@@ -128,6 +129,7 @@ extern Slot *slots_next(const Slot *slot);
 extern Slot *slots_find(Oid database);
 extern Slot *slots_add(void);
 extern uint64 slots_news(const Slot *slot);
+extern bool slots_insisted(const Slot *slot);
 extern dsa_area *slots_area(void);
 
 #endif							/* SLOTS_H */

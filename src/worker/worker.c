@@ -412,7 +412,7 @@ worker_gather(WorkerState *state)
 	facts.served = claim_is_served() && (state->plan != NULL ||
 										 state->heard != told_heard() ||
 										 claim_is_named());
-	facts.enabled = refresher_enabled;
+	facts.enabled = refresher_enabled || request_insisted();
 	facts.stays = worker_stays(state);
 	facts.others_wait = claim_others_wait() ||
 		elapsed_since(state->began) > WORKER_LIFETIME;
