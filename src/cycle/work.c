@@ -154,7 +154,8 @@ work_goes_on(const Queue *queue)
 {
 	CHECK_FOR_INTERRUPTS();
 	status_reload();
-	return (refresher_enabled || queue->insisted) && claim_is_served() &&
+	return (refresher_enabled || queue->insisted) &&
+		claim_news().served &&
 		refresher_view_list_hash == work_list_hash;
 }
 

@@ -364,46 +364,20 @@ claim_settings_changed(void)
 }
 
 /*
- * Is the database of this process still to be served?
+ * What this worker, or the one that this process helps, is told.  It may change
+ * while the worker lives.
  */
-bool
-claim_is_served(void)
+ClaimNews
+claim_news(void)
 {
-	bool		listed;
+	ClaimNews	news;
 
 	LWLockAcquire(slots_shared->lock, LW_SHARED);
-	listed = slots_mine->data.listed;
+	news.served = slots_mine->data.listed;
+	news.named = slots_mine->named;
+	news.others_wait = slots_shared->others_wait;
 	LWLockRelease(slots_shared->lock);
-	return listed;
-}
-
-/*
- * Is it served by its name, so that it is whether it has the extension or not?
- * That may change while the worker lives.
- */
-bool
-claim_is_named(void)
-{
-	bool		named;
-
-	LWLockAcquire(slots_shared->lock, LW_SHARED);
-	named = slots_mine->named;
-	LWLockRelease(slots_shared->lock);
-	return named;
-}
-
-/*
- * Do other databases wait for a worker to leave?
- */
-bool
-claim_others_wait(void)
-{
-	bool		others_wait;
-
-	LWLockAcquire(slots_shared->lock, LW_SHARED);
-	others_wait = slots_shared->others_wait;
-	LWLockRelease(slots_shared->lock);
-	return others_wait;
+	return news;
 }
 
 /*

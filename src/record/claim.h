@@ -51,6 +51,15 @@ typedef struct ClaimStart
 	TimestampTz last_prune;
 } ClaimStart;
 
+/* What a worker is told while it works */
+typedef struct ClaimNews
+{
+	bool		served;			/* the database is still to be served */
+	bool		named;			/* by its name, so that it is whether it has
+								 * the extension or not */
+	bool		others_wait;	/* other databases, for a worker to leave */
+} ClaimNews;
+
 /* What a worker says when it leaves */
 typedef struct ClaimLeave
 {
@@ -76,9 +85,7 @@ extern void claim_waiting(bool others_wait, bool places_missing);
 extern bool claim_take(Oid database, ClaimStart *start);
 extern void claim_connected(void);
 extern bool claim_settings_changed(void);
-extern bool claim_is_served(void);
-extern bool claim_is_named(void);
-extern bool claim_others_wait(void);
+extern ClaimNews claim_news(void);
 extern void claim_followed(void);
 extern void claim_announced(void);
 extern void claim_stay(bool stays);

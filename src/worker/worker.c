@@ -268,7 +268,7 @@ worker_plan(WorkerState *state)
 		worker_make_way(state);
 	state->overrides = overrides;
 	state->connected = true;
-	if (!claim_is_named() && !OidIsValid(history_installed()))
+	if (!claim_news().named && !OidIsValid(history_installed()))
 	{
 		/* It is one of all databases, but has not the extension. */
 		state->history = InvalidOid;
@@ -406,15 +406,16 @@ static DecideFacts
 worker_gather(WorkerState *state)
 {
 	DecideFacts facts = {0};
+	ClaimNews	news;
 
 	status_reload();
 	status_set_time_zone(pg_get_timezone_name(session_timezone));
-	facts.served = claim_is_served() && (state->plan != NULL ||
-										 state->heard != told_heard() ||
-										 claim_is_named());
+	news = claim_news();
+	facts.served = news.served && (state->plan != NULL || news.named ||
+								   state->heard != told_heard());
 	facts.enabled = refresher_enabled || request_insisted();
 	facts.stays = worker_stays(state);
-	facts.others_wait = claim_others_wait() ||
+	facts.others_wait = news.others_wait ||
 		elapsed_since(state->began) > WORKER_LIFETIME;
 	facts.plan_outdated = state->plan == NULL ||
 		state->plan_hash != refresher_view_list_hash ||
