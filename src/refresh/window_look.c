@@ -32,7 +32,6 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
-#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -65,6 +64,7 @@ static bool window_look_finds(const VirtualTransactionId *vxids, int nvxids,
 							  VirtualTransactionId vxid);
 static bool window_look_lock_tag(LOCKTAG *tag);
 static void window_look_at_prepared(const WindowLook *last, WindowLook *look);
+static int	window_look_prepared(WindowPrepared **prepared);
 static void window_look_hold(WindowLook *look, int pid, TimestampTz since);
 
 /*
@@ -98,8 +98,8 @@ window_look(const WindowLook *last, bool own, WindowLook *look)
 void
 window_look_for_xid(TransactionId xid, WindowLook *look)
 {
-	Oid			types[1] = {XIDOID};
-	Datum		values[1] = {TransactionIdGetDatum(xid)};
+	WindowPrepared *prepared;
+	int			nprepared;
 
 	memset(look, 0, sizeof(WindowLook));
 	pgstat_clear_backend_activity_snapshot();
@@ -119,25 +119,15 @@ window_look_for_xid(TransactionId xid, WindowLook *look)
 	if (look->held || max_prepared_xacts == 0)
 		return;
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	if (SPI_execute_with_args("SELECT p.prepared"
-							  " FROM pg_catalog.pg_prepared_xact() AS p"
-							  " WHERE p.transaction OPERATOR(pg_catalog.=) $1",
-							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the prepared transactions");
-	if (SPI_processed > 0)
+	/* It may be of another database. */
+	nprepared = window_look_prepared(&prepared);
+	for (int i = 0; i < nprepared; i++)
 	{
-		bool		isnull;
-
+		if (prepared[i].xid != xid)
+			continue;
 		look->held = true;
-		look->since =
-			DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0],
-											  SPI_tuptable->tupdesc, 1,
-											  &isnull));
+		look->since = prepared[i].since;
 	}
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "could not disconnect from SPI");
 }
 
 /*
@@ -250,28 +240,15 @@ window_look_lock_tag(LOCKTAG *tag)
 static void
 window_look_at_prepared(const WindowLook *last, WindowLook *look)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(MyDatabaseId)};
+	int			nprepared = window_look_prepared(&look->prepared);
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	if (SPI_execute_with_args("SELECT p.transaction"
-							  " FROM pg_catalog.pg_prepared_xact() AS p"
-							  " WHERE p.dbid OPERATOR(pg_catalog.=) $1",
-							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the prepared transactions");
-	look->prepared = MemoryContextAlloc(caller, SPI_processed *
-										sizeof(WindowPrepared) + 1);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (int i = 0; i < nprepared; i++)
 	{
-		WindowPrepared *prepared = &look->prepared[look->nprepared++];
-		bool		isnull;
+		WindowPrepared *prepared = &look->prepared[look->nprepared];
 
-		prepared->xid =
-			DatumGetTransactionId(SPI_getbinval(SPI_tuptable->vals[i],
-												SPI_tuptable->tupdesc, 1,
-												&isnull));
+		if (look->prepared[i].database != MyDatabaseId)
+			continue;
+		*prepared = look->prepared[i];
 		prepared->since = last->unseen;
 		for (int j = 0; j < last->nprepared; j++)
 		{
@@ -279,9 +256,43 @@ window_look_at_prepared(const WindowLook *last, WindowLook *look)
 				prepared->since = last->prepared[j].since;
 		}
 		window_look_hold(look, 0, prepared->since);
+		look->nprepared++;
+	}
+}
+
+/*
+ * The prepared transactions of all databases, in *prepared, which is allocated in
+ * the current memory context; "since" says when they were prepared.  Returns how
+ * many there are.
+ */
+static int
+window_look_prepared(WindowPrepared **prepared)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	int			n;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	if (SPI_execute("SELECT p.transaction, p.prepared, p.dbid"
+					" FROM pg_catalog.pg_prepared_xact() AS p",
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the prepared transactions");
+	n = (int) SPI_processed;
+	*prepared = MemoryContextAlloc(caller, n * sizeof(WindowPrepared) + 1);
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		WindowPrepared *one = &(*prepared)[i];
+		bool		isnull;
+
+		one->xid = DatumGetTransactionId(SPI_getbinval(row, desc, 1, &isnull));
+		one->since = DatumGetTimestampTz(SPI_getbinval(row, desc, 2, &isnull));
+		one->database = DatumGetObjectId(SPI_getbinval(row, desc, 3, &isnull));
 	}
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "could not disconnect from SPI");
+	return n;
 }
 
 /*

@@ -16,6 +16,7 @@
 typedef struct WindowPrepared
 {
 	TransactionId xid;
+	Oid			database;
 	TimestampTz since;
 } WindowPrepared;
 
