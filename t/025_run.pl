@@ -134,6 +134,21 @@ is( $node->safe_psql(
 	"first|01:00:00\nbroken|01:00:00\nsecond|02:00:00",
 	'the schedule goes on from a cycle on request');
 
+# ---- planned once -------------------------------------------------------------
+
+# A worker that starts for a cycle needs one plan, and not another one for it.
+configure($node, log_min_messages => 'debug1');
+wait_until('the worker leaves', sub { worker_pid($node, 'postgres') eq '' });
+my $planned_since = log_size($node);
+$node->safe_psql('postgres', $counts);
+wait_until('the next one leaves',
+	sub { worker_pid($node, 'postgres') eq '' });
+is(scalar(() = log_since($node, $planned_since) =~ /planned \d+ views/g),
+	1, 'a cycle has one plan');
+
+configure($node, log_min_messages => undef);
+wait_for_rest($node, 'postgres');
+
 # ---- several at once ----------------------------------------------------------
 
 my $lock = hold($node, 'postgres', 1);

@@ -90,6 +90,9 @@ typedef struct WorkerState
 	TimestampTz planned_at;
 	uint64		plan_hash;		/* of the list that was planned */
 	int			plan_generation;	/* of the settings */
+	uint64		plan_request;	/* it may serve requests up to this one */
+	bool		plan_is_new;	/* it was not used yet, and nothing that takes
+								 * time was done since */
 	uint64		heard;			/* news from other sessions until then */
 	bool		connected;		/* "overrides" is known */
 	uint64		overrides;		/* settings of the database and the role */
@@ -105,6 +108,7 @@ typedef struct WorkerState
 static void worker_begin(WorkerState *state);
 static void worker_report_start(const WorkerState *state);
 static void worker_plan(WorkerState *state);
+static bool worker_plan_serves(const WorkerState *state, uint64 run);
 static DecideFacts worker_gather(WorkerState *state);
 static bool worker_turn(WorkerState *state);
 static void worker_cycle(WorkerState *state, TimestampTz start,
@@ -246,6 +250,7 @@ worker_plan(WorkerState *state)
 	MemoryContext caller = CurrentMemoryContext;
 	int			generation = settings_generation();
 	uint64		heard = told_heard();
+	uint64		request = request_wanted();
 	uint64		overrides;
 
 	Assert(CurrentMemoryContext == state->turn_context);
@@ -281,6 +286,9 @@ worker_plan(WorkerState *state)
 	state->plan = plan_make(refresher_view_list, GetUserId());
 	state->plan_hash = refresher_view_list_hash;
 	state->planned_at = GetCurrentTimestamp();
+	ereport(DEBUG1,
+			(errmsg_internal(REFRESHER_NAME ": planned %d views",
+							 state->plan->nitems)));
 	MemoryContextSwitchTo(caller);
 
 	/* Other sessions, or a dump that was restored, may know more than we. */
@@ -290,6 +298,8 @@ worker_plan(WorkerState *state)
 					heard != state->heard,
 					state->planned_at);
 	state->plan_generation = generation;
+	state->plan_request = request;
+	state->plan_is_new = true;
 	state->heard = heard;
 	claim_stay(worker_stays(state));
 	worker_publish_search_path();
@@ -298,6 +308,22 @@ worker_plan(WorkerState *state)
 	MemoryContextSwitchTo(caller);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Will the plan do for a cycle that starts now, and serves the requests up to
+ * "run"?  A plan that was made a moment ago, by a worker that has just started
+ * or after a reload, is as good as another one.
+ *
+ * Whoever asks for a cycle has it see all that was there when he asked.
+ */
+static bool
+worker_plan_serves(const WorkerState *state, uint64 run)
+{
+	return state->plan_is_new && state->plan != NULL &&
+		run <= state->plan_request &&
+		state->plan_generation == settings_generation() &&
+		state->heard == told_heard();
 }
 
 /*
@@ -486,9 +512,11 @@ worker_cycle(WorkerState *state, TimestampTz start, TimestampTz now)
 	CycleResult result;
 	QueueItem  *items;
 
-	worker_plan(state);
+	if (!worker_plan_serves(state, run))
+		worker_plan(state);
 	if (state->plan == NULL)
 		return;
+	state->plan_is_new = false;
 	items = palloc_extended(state->plan->nitems * sizeof(QueueItem) + 1,
 							MCXT_ALLOC_HUGE);
 	if (schedule_take_due(state->schedule, state->plan, start, now, run != 0,
@@ -526,6 +554,7 @@ worker_prune(WorkerState *state, TimestampTz now)
 {
 	bool		more = false;
 
+	state->plan_is_new = false;
 	pgstat_report_activity(STATE_RUNNING, "pruning history");
 	state->prune_unfinished =
 		attempt_or_report(worker_prune_batch, &more) && more;
@@ -551,6 +580,8 @@ worker_sleep(WorkerState *state)
 {
 	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
 	long		timeout = -1;
+
+	state->plan_is_new = false;
 
 	/* Whoever waited for a lock meanwhile has reset the latch, too. */
 	if (settings_reload_pending())
