@@ -4,6 +4,7 @@ OBJS = \
 	bigbrotr_refresher.o \
 	src/advice.o \
 	src/sql.o \
+	src/sql_board.o \
 	src/sql_refresh.o \
 	src/worker/clock.o \
 	src/worker/decide.o \
@@ -63,7 +64,7 @@ DATA_built = bigbrotr_refresher--1.0.sql
 PGFILEDESC = "bigbrotr_refresher - keeps materialized views fresh"
 
 # Each kind of test has a server of its own, preloaded with the extension.
-REGRESS = grammar parameters plan advice trust ordering privileges hostile objects cycles timeline skippable bodies nested merging part settings windows
+REGRESS = grammar parameters plan advice trust ordering privileges hostile objects cycles timeline board skippable bodies nested merging part settings windows
 REGRESS_OPTS = --temp-instance=./tmp_check \
 	--temp-config=$(srcdir)/sql/regress.conf --encoding=UTF8 --no-locale
 ISOLATION = plan_waits_for_none plan_while_dropped
@@ -76,7 +77,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # The order is that of what needs what.
-SCRIPT = begin tables functions views privileges
+SCRIPT = begin tables functions views board privileges
 bigbrotr_refresher--1.0.sql: $(SCRIPT:%=$(srcdir)/script/%.sql)
 	awk 'FNR == 1 && NR > 1 { print "" } { print }' $^ > $@
 

@@ -6,3 +6,13 @@ REVOKE ALL ON FUNCTION plan(), status(), run(boolean), refresh(text),
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plan(), status(), timeline(timestamptz)
 TO pg_monitor;
+
+-- What board() is made of runs with the rights of its caller, too.
+REVOKE ALL ON FUNCTION board(), board_style(), board_windows(), board_next(),
+    board_failures(), board_views(), board_days(), board_cycle(),
+    board_lanes(timestamptz), board_span(interval), board_text(text)
+FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION board(), board_style(), board_windows(), board_next(),
+    board_failures(), board_views(), board_days(), board_cycle(),
+    board_lanes(timestamptz), board_span(interval), board_text(text)
+TO pg_monitor;

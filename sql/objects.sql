@@ -6,7 +6,8 @@ CREATE EXTENSION bigbrotr_refresher;
 CREATE ROLE regress_nobody;
 CREATE ROLE regress_monitor IN ROLE pg_monitor;
 
--- All that belongs to it; there is nothing else in its schema.
+-- All that belongs to it; there is nothing else in its schema.  (What board() is
+-- made of is looked at by its own test.)
 CREATE VIEW member AS
 	SELECT classid, objid, objsubid FROM pg_depend
 	WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND
@@ -22,7 +23,8 @@ SELECT p.oid::regprocedure,
 	   p.proisstrict AS strict, EXISTS (SELECT FROM member AS m
 			WHERE m.classid = 'pg_proc'::regclass AND m.objid = p.oid) AS member
 FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
-WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace ORDER BY p.proname COLLATE "C", p.pronargs;
+WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace AND p.proname !~ '^board_'
+ORDER BY p.proname COLLATE "C", p.pronargs;
 SELECT name, kind, EXISTS (SELECT FROM member AS m
 		WHERE m.classid = 'pg_class'::regclass AND m.objid = r.oid) AS member
 FROM relation AS r ORDER BY name COLLATE "C";
@@ -44,7 +46,7 @@ SELECT p.oid::regproc, arg.mode, arg.name, format_type(arg.type, NULL) AS type
 FROM pg_proc AS p,
 	unnest(p.proallargtypes, p.proargmodes, p.proargnames)
 		WITH ORDINALITY AS arg(type, mode, name, position)
-WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace
+WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace AND p.proname !~ '^board_'
 ORDER BY p.proname COLLATE "C", p.pronargs, arg.position;
 -- The rows of a view and of a cycle, the newest cycle, with all views or not,
 -- and what is too old are found by an index.
@@ -75,7 +77,8 @@ WHERE extname = 'bigbrotr_refresher' ORDER BY c.relname COLLATE "C";
 SELECT p.oid::regprocedure, split_part(obj_description(p.oid, 'pg_proc'), E'\n', 1)
 	AS comment
 FROM pg_proc AS p
-WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace ORDER BY p.proname COLLATE "C", p.pronargs;
+WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace AND p.proname !~ '^board_'
+ORDER BY p.proname COLLATE "C", p.pronargs;
 SELECT name, obj_description(oid, 'pg_class') FROM relation
 WHERE kind IN ('r', 'v') ORDER BY name COLLATE "C";
 SELECT r.name, a.attname, col_description(a.attrelid, a.attnum)
@@ -101,7 +104,7 @@ ORDER BY p.proname COLLATE "C", arg.number;
 -- Who may do what: the owner everything, monitoring may look, others nothing.
 SELECT role, p.oid::regprocedure AS may_call
 FROM unnest(ARRAY['regress_monitor', 'regress_nobody']) AS role, pg_proc AS p
-WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace AND
+WHERE p.pronamespace = 'bigbrotr_refresher'::regnamespace AND p.proname !~ '^board_' AND
 	has_function_privilege(role, p.oid, 'EXECUTE')
 ORDER BY role, p.proname COLLATE "C", p.pronargs;
 SELECT role, r.name, privilege

@@ -1,0 +1,109 @@
+/*-------------------------------------------------------------------------
+ *
+ * sql_board.c
+ *	  A text as it is written in the page of board().
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+
+/* What stands for a character that a page cannot have */
+#define BOARD_REPLACEMENT	0xFFFD
+
+/* The first of the pictures that Unicode has of the control characters */
+#define BOARD_PICTURES		0x2400
+
+PG_FUNCTION_INFO_V1(bigbrotr_refresher_board_text);
+
+static int	board_code_point(const char *character, int length,
+							 Oid conversion);
+static bool board_is_harmful(int code);
+
+/*
+ * board_text(text): the text in ASCII, escaped for HTML and XML, in attributes
+ * and outside of them.
+ *
+ * The encoding of the page is thus the same whatever that of the database and
+ * of the client.  Control characters become pictures.  What is no character,
+ * or changes the order of those around it, is replaced.
+ */
+Datum
+bigbrotr_refresher_board_text(PG_FUNCTION_ARGS)
+{
+	text	   *content = PG_GETARG_TEXT_PP(0);
+	const char *next = VARDATA_ANY(content);
+	const char *end = next + VARSIZE_ANY_EXHDR(content);
+	int			encoding = GetDatabaseEncoding();
+	Oid			conversion = InvalidOid;
+	StringInfoData page;
+
+	if (encoding != PG_UTF8 && encoding != PG_SQL_ASCII)
+		conversion = FindDefaultConversionProc(encoding, PG_UTF8);
+	initStringInfo(&page);
+	while (next < end)
+	{
+		int			length = pg_encoding_verifymbchar(encoding, next,
+													  end - next);
+		int			code = length > 0 ?
+			board_code_point(next, length, conversion) : BOARD_REPLACEMENT;
+
+		if (code < ' ')
+			code += BOARD_PICTURES;
+		if (board_is_harmful(code))
+			code = BOARD_REPLACEMENT;
+		if (code > '~' || strchr("&<>\"'", code) != NULL)
+			appendStringInfo(&page, "&#%d;", code);
+		else
+			appendStringInfoChar(&page, (char) code);
+		next += Max(length, 1);
+	}
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(page.data, page.len));
+}
+
+/*
+ * The number that Unicode gives to a valid character of the database's
+ * encoding.
+ */
+static int
+board_code_point(const char *character, int length, Oid conversion)
+{
+	unsigned char converted[MAX_MULTIBYTE_CHAR_LEN *
+							MAX_CONVERSION_GROWTH + 1];
+
+	if (length == 1 && !IS_HIGHBIT_SET(*character))
+		return *character;
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return (int) utf8_to_unicode((const unsigned char *) character);
+
+	/* Not all characters are in Unicode. */
+	if (!OidIsValid(conversion) ||
+		pg_do_encoding_conversion_buf(conversion, GetDatabaseEncoding(),
+									  PG_UTF8,
+									  (unsigned char *) unconstify(char *, character),
+									  length, converted, sizeof(converted),
+									  true) != length)
+		return BOARD_REPLACEMENT;
+	return (int) utf8_to_unicode(converted);
+}
+
+/*
+ * May a page not have this character?  What is none for HTML or XML makes it
+ * malformed; what reorders text makes a name look like another one.
+ */
+static bool
+board_is_harmful(int code)
+{
+	return (code >= 0x7F && code <= 0x9F) ||
+		(code >= 0x2028 && code <= 0x202E) ||
+		(code >= 0x2066 && code <= 0x2069) ||
+		(code >= 0xFDD0 && code <= 0xFDEF) ||
+		(code & 0xFFFE) == 0xFFFE;
+}
