@@ -199,11 +199,13 @@ install_missing() {
 	on_exit rm -f "$log"
 	[ "$server" = no ] || forbid_main_cluster
 	if [ "$update" = yes ]; then
-		apt_get update >"$log" 2>&1 || say "apt-get update reported errors"
+		apt_get update 2>&1 | apt_progress "$log" ||
+			say "apt-get update reported errors"
 	fi
 	# Lists that are too old name files that the mirror no longer has.
-	if ! apt_get install "${missing[@]}" >>"$log" 2>&1 &&
-		! { apt_get update && apt_get install "${missing[@]}"; } >>"$log" 2>&1
+	if ! apt_get install "${missing[@]}" 2>&1 | apt_progress "$log" &&
+		! { apt_get update && apt_get install "${missing[@]}"; } 2>&1 |
+			apt_progress "$log"
 	then
 		tail -n 30 "$log" >&2
 		status=1
@@ -211,6 +213,18 @@ install_missing() {
 	rm -f "$log"
 	[ "$server" = no ] || allow_main_cluster
 	return "$status"
+}
+
+# apt_progress LOG: put what apt says on standard input into LOG, and say what
+# it is doing: this may take minutes.
+apt_progress() {
+	tee -a "$1" | awk '
+		/^Hit:|^Get:.* InRelease/ && !lists++ { print "   apt: reading the lists of packages" }
+		/ newly installed, / { print "   apt: " $3 " packages" }
+		/^Need to get |^After this operation, / { print "   apt: " $0 }
+		/^Unpacking / && !unpacking++ { print "   apt: unpacking"  }
+		/^Setting up / && !setting++ { print "   apt: setting up" }
+		{ fflush() }' >&2
 }
 
 # Debian's server packages create a cluster and start it; these settings,
