@@ -31,6 +31,7 @@ OBJS = \
 	src/refresh/condition.o \
 	src/refresh/checkpoint.o \
 	src/refresh/counted.o \
+	src/refresh/elsewhere.o \
 	src/refresh/execute.o \
 	src/refresh/hook.o \
 	src/refresh/merge.o \

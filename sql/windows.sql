@@ -239,6 +239,29 @@ SELECT bigbrotr_refresher.refresh('w.by_second');
 DELETE FROM w.child;
 SELECT bigbrotr_refresher.refresh('w.by_second');
 SELECT after FROM w.by_second;
+-- What an extension keeps elsewhere is not known to be empty: it has an internal
+-- trigger on the table, or a schema for its parts.
+CREATE TABLE w.watched ();
+CREATE FUNCTION w.watched_refresh(xid8, xid8) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION w.watch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+CREATE TRIGGER watch BEFORE INSERT ON w.watched FOR EACH ROW EXECUTE FUNCTION w.watch();
+SET allow_system_table_mods = on;
+UPDATE pg_trigger SET tgisinternal = true WHERE tgrelid = 'w.watched'::regclass;
+RESET allow_system_table_mods;
+SELECT bigbrotr_refresher.refresh('w.watched');
+SELECT bigbrotr_refresher.set_window('w.watched', '0');
+SELECT bigbrotr_refresher.refresh('w.watched');
+CREATE SCHEMA w_parts;
+ALTER EXTENSION bigbrotr_refresher ADD SCHEMA w_parts;
+CREATE TABLE w.chunked (id int) PARTITION BY LIST (id);
+CREATE FUNCTION w.chunked_refresh(xid8, xid8) RETURNS void LANGUAGE sql AS '';
+CREATE TABLE w_parts.chunk PARTITION OF w.chunked DEFAULT;
+SELECT bigbrotr_refresher.refresh('w.chunked');
+ALTER EXTENSION bigbrotr_refresher DROP SCHEMA w_parts;
+SELECT bigbrotr_refresher.refresh('w.chunked');
+DROP TABLE w.watched, w.chunked;
+DROP SCHEMA w_parts;
+DELETE FROM bigbrotr_refresher.windows WHERE target IN ('w.watched', 'w.chunked');
 
 --
 -- What the function returns: how many rows it has changed

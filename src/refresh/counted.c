@@ -14,13 +14,9 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/transam.h"
-#include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_db_role_setting.h"
-#include "catalog/pg_namespace.h"
-#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
@@ -37,12 +33,13 @@
 #include "src/common/compat.h"
 #include "src/plan/target_explain.h"
 #include "src/refresh/counted.h"
+#include "src/refresh/elsewhere.h"
 
 static void counted_check_setting(QueryFacts *facts, Oid database);
 static bool counted_is_off(Datum settings);
 static void counted_check_namespace(QueryFacts *facts, Form_pg_class class,
 									CountedNamespace *last);
-static void counted_check_triggers(QueryFacts *facts, Form_pg_class class);
+static void counted_check_trigger(QueryFacts *facts, Form_pg_class class);
 
 /*
  * Does each session count what it changes, as far as settings tell?
@@ -144,14 +141,10 @@ counted_check_table(QueryFacts *facts, Form_pg_class class,
 	else
 	{
 		counted_check_namespace(facts, class, last);
-		counted_check_triggers(facts, class);
+		counted_check_trigger(facts, class);
 	}
 }
 
-/*
- * An extension that has a schema for tables manages their rows itself:
- * TimescaleDB's chunks may be compressed, for example.
- */
 static void
 counted_check_namespace(QueryFacts *facts, Form_pg_class class,
 						CountedNamespace *last)
@@ -159,8 +152,7 @@ counted_check_namespace(QueryFacts *facts, Form_pg_class class,
 	if (class->relnamespace != last->oid)
 	{
 		last->oid = class->relnamespace;
-		last->extension = getExtensionOfObject(NamespaceRelationId,
-											   class->relnamespace);
+		last->extension = elsewhere_extension(class->relnamespace);
 	}
 	if (OidIsValid(last->extension))
 		query_fail(facts, QUERY_HINT_VIEW,
@@ -169,40 +161,20 @@ counted_check_namespace(QueryFacts *facts, Form_pg_class class,
 				   quote_identifier(get_extension_name(last->extension)));
 }
 
-/*
- * The server's own internal triggers are those of constraints.  Another one
- * shows that an extension watches the table, and its rows may be kept
- * elsewhere: all kinds of Citus' tables have one.
- */
 static void
-counted_check_triggers(QueryFacts *facts, Form_pg_class class)
+counted_check_trigger(QueryFacts *facts, Form_pg_class class)
 {
-	Relation	catalog;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	NameData	name;
+	Oid			function = InvalidOid;
 
-	if (!class->relhastriggers)
-		return;
-	catalog = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
-				F_OIDEQ, ObjectIdGetDatum(class->oid));
-	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL,
-							  1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
-
-		if (trigger->tgisinternal &&
-			trigger->tgfoid >= FirstUnpinnedObjectId)
-			query_fail(facts, QUERY_HINT_VIEW,
-					   "the rows of table %s may be kept elsewhere: it has internal trigger %s, which calls %s",
-					   counted_name(class->oid),
-					   quote_identifier(NameStr(trigger->tgname)),
-					   format_procedure(trigger->tgfoid));
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
+	if (class->relhastriggers)
+		function = elsewhere_trigger(class->oid, &name);
+	if (OidIsValid(function))
+		query_fail(facts, QUERY_HINT_VIEW,
+				   "the rows of table %s may be kept elsewhere: it has internal trigger %s, which calls %s",
+				   counted_name(class->oid),
+				   quote_identifier(NameStr(name)),
+				   format_procedure(function));
 }
 
 /*

@@ -55,6 +55,7 @@
 
 #include "src/common/settings.h"
 #include "src/refresh/checkpoint.h"
+#include "src/refresh/elsewhere.h"
 #include "src/refresh/window.h"
 #include "src/refresh/window_look.h"
 
@@ -269,7 +270,7 @@ window_refuse_rows(const RefreshTarget *target)
 			 errmsg("there is no checkpoint of %s",
 					target_display(target_qualified_name(target))),
 			 OidIsValid(target->relid) ?
-			 errdetail("It is no empty table, so windows may have been folded into it before.") :
+			 errdetail("It is not known to be empty, so windows may have been folded into it before.") :
 			 errdetail("There is no table of this name, so nobody knows whether windows were folded before."),
 			 errhint("Say where the last window ended, by " REFRESHER_NAME ".set_window().")));
 }
@@ -296,8 +297,8 @@ window_check(const RefreshTarget *target, const Checkpoint *checkpoint)
 }
 
 /*
- * Has a table, with all of its partitions and children, no row?  No code of
- * anybody's is run to find out.
+ * Has a table, with all of its partitions and children, certainly no row?  No
+ * code of anybody's is run to find out.
  */
 static bool
 window_is_empty(Oid relid)
@@ -313,8 +314,12 @@ window_is_empty(Oid relid)
 	foreach(cell, relids)
 	{
 		Relation	relation = table_open(lfirst_oid(cell), NoLock);
+		NameData	trigger;
 
-		if (relation->rd_rel->relkind == RELKIND_RELATION)
+		if (OidIsValid(elsewhere_extension(RelationGetNamespace(relation))) ||
+			OidIsValid(elsewhere_trigger(RelationGetRelid(relation), &trigger)))
+			empty = false;		/* its own file says nothing */
+		else if (relation->rd_rel->relkind == RELKIND_RELATION)
 		{
 			Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 			TupleTableSlot *slot = table_slot_create(relation, NULL);

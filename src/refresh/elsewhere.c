@@ -1,0 +1,73 @@
+/*-------------------------------------------------------------------------
+ *
+ * elsewhere.c
+ *	  Tables whose rows may be kept in other places than in their own files.
+ *
+ * Some extensions do so: Citus on other servers, TimescaleDB in compressed
+ * tables of its own.  The file of such a table, its counters and its emptiness
+ * say nothing of its rows.  No extension is known here by its name; they are
+ * told by what they leave in the catalogs.
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_trigger.h"
+#include "utils/fmgroids.h"
+
+#include "src/refresh/elsewhere.h"
+
+/*
+ * The extension that a schema belongs to, or InvalidOid.  One that has a schema
+ * for tables manages their rows itself: TimescaleDB's chunks may be compressed,
+ * for example.
+ */
+Oid
+elsewhere_extension(Oid namespace)
+{
+	return getExtensionOfObject(NamespaceRelationId, namespace);
+}
+
+/*
+ * What an internal trigger of this table calls that is not the server's own,
+ * and the name of the trigger; InvalidOid if there is none.  The server's are
+ * those of constraints.  Another one shows that an extension watches the table:
+ * all kinds of Citus' tables have one.
+ */
+Oid
+elsewhere_trigger(Oid relid, NameData *name)
+{
+	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	Oid			function = InvalidOid;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL,
+							  1, &key);
+	while (!OidIsValid(function) &&
+		   HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		if (!trigger->tgisinternal ||
+			trigger->tgfoid < FirstUnpinnedObjectId)
+			continue;
+		function = trigger->tgfoid;
+		*name = trigger->tgname;
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return function;
+}
