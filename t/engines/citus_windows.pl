@@ -1,0 +1,198 @@
+# Windows that write distributed tables: the coordinator is stopped at once at
+# random points, and still each row of the sources is folded exactly once, since
+# the checkpoint and what the nodes have are committed in two phases.
+#
+# Of the sources one is local, where windows are by transaction, and one is
+# distributed, where they are by time: see docs/scale.md.
+#
+# BIGBROTR_REFRESHER_RANDOM_SEED repeats the moments, as far as that goes, and
+# BIGBROTR_REFRESHER_CRASHES says how often.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/..", $FindBin::RealBin;
+
+use Engines;
+use PostgreSQL::Test::Utils;
+use Refresher;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+need_engine('citus');
+
+my $crashes = $ENV{BIGBROTR_REFRESHER_CRASHES} // 10;
+
+srand(random_seed());
+
+# Each flush takes a while, on all nodes, so that commits are hit.
+my %slow = (fsync => 'on', commit_delay => 50_000, commit_siblings => 0);
+my ($node, @workers) = citus_cluster(
+	'citus_windows',
+	databases => 'postgres',
+	views => 'nothing',
+	interval => '1s',
+	'bigbrotr_refresher.retry_interval' => '1s',
+	'bigbrotr_refresher.window_delay' => '5s');
+configure($_, %slow) foreach $node, @workers;
+
+# make_target(NAME, KIND, SOURCE, TYPE): a table of a kind, and a function that
+# folds what is new of a source into it.  What it does first makes the commit one
+# in two phases: see docs/scale.md.
+sub make_target
+{
+	my ($name, $make, $source, $type, $first) = @_;
+	my $window =
+	  $type eq 'xid8'
+	  ? 'by >= after AND by < until'
+	  : 'at > after AND at <= until';
+
+	$node->safe_psql(
+		'postgres', "
+		CREATE TABLE $name (kind int PRIMARY KEY, n bigint, ids numeric);
+		$make;
+		CREATE FUNCTION ${name}_refresh(after $type, until $type) RETURNS int
+		LANGUAGE plpgsql AS \$\$
+		DECLARE
+			changed int;
+		BEGIN
+			$first;
+			INSERT INTO public.$name AS t
+			SELECT kind, count(*), sum(id::numeric * id) FROM public.$source
+			WHERE $window GROUP BY kind
+			ON CONFLICT (kind) DO UPDATE
+			SET n = t.n + excluded.n, ids = t.ids + excluded.ids;
+			GET DIAGNOSTICS changed = ROW_COUNT;
+			RETURN changed;
+		END
+		\$\$");
+	return;
+}
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE here (id bigint GENERATED ALWAYS AS IDENTITY, kind int,
+		by xid8 DEFAULT pg_current_xact_id(), at timestamptz DEFAULT now());
+	CREATE TABLE spread (id bigint, kind int, at timestamptz DEFAULT now());
+	SELECT create_distributed_table('spread', 'id');
+	CREATE TABLE ids (id bigint GENERATED ALWAYS AS IDENTITY);
+	CREATE TABLE together (one int PRIMARY KEY, n bigint);
+	INSERT INTO together VALUES (1, 0);
+	SELECT create_reference_table('together');
+});
+my $all_shards = 'UPDATE public.%s SET n = n WHERE n < 0';
+my $reference = 'UPDATE public.together SET n = n + 1';
+my %target = (
+	many_by_xid => [ "SELECT create_distributed_table('many_by_xid', 'kind')", 'here', 'xid8', $all_shards ],
+	many_by_time => [ "SELECT create_distributed_table('many_by_time', 'kind')", 'spread', 'timestamptz', $all_shards ],
+	one_by_xid => [ "SELECT create_distributed_table('one_by_xid', NULL, colocate_with => 'none')", 'here', 'xid8', $reference ],
+	one_by_time => [ "SELECT create_distributed_table('one_by_time', NULL, colocate_with => 'none')", 'spread', 'timestamptz', $reference ],
+	reference => [ "SELECT create_reference_table('reference')", 'here', 'xid8', 'NULL' ]);
+my @targets = sort keys %target;
+
+make_target($_, @{ $target{$_} }[ 0 .. 2 ], $target{$_}[3] =~ s/%s/$_/r)
+  foreach @targets;
+
+# Whether a table is empty cannot be seen here.
+configure($node, views => join(', ', @targets));
+$node->poll_query_until('postgres',
+	"SELECT count(*) = 5 FROM bigbrotr_refresher.history
+	 WHERE error ~ '^there is no checkpoint'")
+  or die 'the first windows do not fail';
+ok(1, 'windows do not start without a checkpoint');
+$node->safe_psql('postgres', "SELECT bigbrotr_refresher.set_window('$_', '"
+	  . ($target{$_}[2] eq 'xid8' ? '0' : '-infinity') . "')")
+  foreach @targets;
+
+sub start_writers
+{
+	my $folder = PostgreSQL::Test::Utils::tempdir();
+	my $number = 0;
+	my @files;
+
+	foreach my $script (
+		'INSERT INTO here (kind) SELECT g % 20 FROM generate_series(1, 5) AS g;',
+		'INSERT INTO here (kind) VALUES (1);',
+		'BEGIN; INSERT INTO here (kind) VALUES (2); \sleep 300 ms
+			INSERT INTO here (kind) VALUES (3); COMMIT;',
+		'\set id random(1, 1000000000)
+			\set kind random(0, 20)
+			INSERT INTO spread (id, kind) VALUES (:id, :kind);',
+		'\set id random(1, 1000000000)
+			INSERT INTO spread (id, kind) SELECT :id + g, g % 20 FROM generate_series(1, 10) AS g;',
+		'\set id random(1, 1000000000)
+			BEGIN; INSERT INTO spread (id, kind) VALUES (:id, 5), (:id + 1, 6); \sleep 200 ms
+			INSERT INTO spread (id, kind) VALUES (:id + 2, 7); COMMIT;',
+		'\set id random(1, 1000000000)
+			BEGIN; INSERT INTO spread (id, kind) VALUES (:id, 5), (:id + 1, 6); ROLLBACK;')
+	{
+		my $file = "$folder/" . $number++;
+		my $text = $script;
+
+		$text =~ s/\s*(\\(?:sleep|set)[^\n;]*)\n?/\n$1\n/g;
+		append_to_file($file, "$text\n");
+		push @files, '-f', $file;
+	}
+	return IPC::Run::start(
+		[
+			$node->config_data('--bindir') . '/pgbench',
+			'-n', '-c', 6, '-j', 1, '-R', 100, '-T', 100000, '-h', $node->host,
+			'-p', $node->port, @files, 'postgres'
+		],
+		'<', '/dev/null', '>', '/dev/null', '2>', '/dev/null');
+}
+
+# How the targets differ from their sources; '' if none does
+sub differences
+{
+	return join '', map {
+		my $source = $target{$_}[1];
+
+		$node->safe_psql(
+			'postgres', qq{
+			WITH wanted AS MATERIALIZED (SELECT kind, count(*) AS n,
+				sum(id::numeric * id) AS ids FROM $source GROUP BY kind),
+			target AS MATERIALIZED (SELECT * FROM $_)
+			SELECT format(E'%s %s: %s rows, not %s\n', '$_', kind, t.n, w.n)
+			FROM wanted AS w FULL JOIN target AS t USING (kind)
+			WHERE (t.n, t.ids) IS DISTINCT FROM (w.n, w.ids) ORDER BY kind})
+	} @targets;
+}
+
+my $writers = start_writers();
+my $folded = 'SELECT count(*) FROM bigbrotr_refresher.history WHERE rows_changed > 0';
+
+foreach my $crash (1 .. $crashes)
+{
+	my $before = $node->safe_psql('postgres', $folded);
+
+	$node->poll_query_until('postgres', "SELECT ($folded) > $before")
+	  or die 'no window is folded';
+	usleep(rand(1_000_000));
+	$node->stop('immediate');
+	$writers->kill_kill;
+	note("$crash: " . join(' ', map {
+		$_->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts') } @workers)
+		. ' were left prepared');
+	$node->start;
+	$writers = start_writers();
+}
+
+$writers->kill_kill;
+$node->poll_query_until('postgres',
+	"SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'")
+  or die 'the writers do not end';
+$node->safe_psql('postgres', 'SELECT recover_prepared_transactions()');
+$node->safe_psql('postgres', 'CREATE TABLE finished AS SELECT clock_timestamp() AS at,
+	pg_current_xact_id() AS by');
+$node->poll_query_until(
+	'postgres', "SELECT count(*) = 5 FROM bigbrotr_refresher.windows, finished
+	WHERE CASE kind WHEN 'xid8' THEN until::xid8 > by ELSE until::timestamptz > at END")
+  or die 'the windows do not get to the end';
+is(differences(), '', 'each row was folded exactly once');
+note($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM here), (SELECT count(*) FROM spread)')
+	  . ' rows, windows: ' . $node->safe_psql('postgres', $folded));
+nothing_broke($_) foreach $node, @workers;
+$_->stop foreach @workers, $node;
+done_testing();
