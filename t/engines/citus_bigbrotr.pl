@@ -1,0 +1,88 @@
+# BigBrotr's schema, distributed as docs/scale.md says: all 13 views are refreshed
+# by a worker and its helpers, and are what they are on one server.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/..", $FindBin::RealBin;
+
+use Engines;
+use PostgreSQL::Test::Utils;
+use Refresher;
+use Skipping qw(make_different different);
+use Test::More;
+
+need_engine('citus');
+
+my ($node, @workers) = citus_cluster(
+	'citus_bigbrotr',
+	databases => 'postgres',
+	enabled => 'off',
+	interval => '1h',
+	max_connections => 200,
+	'bigbrotr_refresher.role' => 'refresher',
+	'bigbrotr_refresher.max_workers' => 3);
+my $demo = "$FindBin::RealBin/../../demo";
+
+sub psql_file
+{
+	my ($file, @options) = @_;
+
+	local $ENV{PGHOST} = $node->host;
+	local $ENV{PGPORT} = $node->port;
+	PostgreSQL::Test::Utils::system_or_bail('psql', '-X', '-q', '-o', '/dev/null',
+		'-v', 'ON_ERROR_STOP=1', @options, '-f', $file, 'postgres');
+	return;
+}
+
+# Without partitions, and with the foreign key between distributed tables when
+# they are
+my $schema = slurp_file("$demo/schema.sql");
+$schema =~ s/ PARTITION BY HASH \(\w+\)//g;
+$schema =~ s/SELECT format\('CREATE TABLE %I PARTITION.*?\\gexec//s;
+$schema =~ s/event_id\s+bytea NOT NULL\K REFERENCES event ON DELETE CASCADE//
+  or die 'the foreign key was not found';
+$schema .= q{
+	SELECT create_reference_table('relay');
+	SELECT create_reference_table('metadata');
+	SELECT create_distributed_table('event', 'id');
+	SELECT create_distributed_table('event_relay', 'event_id', colocate_with => 'event');
+	SELECT create_distributed_table('relay_metadata', 'relay_url', colocate_with => 'none');
+	ALTER TABLE event_relay ADD FOREIGN KEY (event_id) REFERENCES event ON DELETE CASCADE;
+};
+my $file = PostgreSQL::Test::Utils::tempdir() . '/schema.sql';
+append_to_file($file, $schema);
+psql_file("$demo/roles.sql");
+$node->safe_psql('postgres', 'ALTER SYSTEM SET citus.shard_count = 4; SELECT pg_reload_conf()');
+psql_file($file);
+psql_file("$demo/$_.sql") foreach qw(views functions grants);
+psql_file("$demo/data.sql", '-v', 'scale=0.05');
+make_different($node);
+
+is( $node->safe_psql('postgres',
+		"SELECT count(*) FILTER (WHERE citus_table_type = 'distributed'),
+			count(*) FILTER (WHERE citus_table_type = 'reference') FROM citus_tables"),
+	'3|2', 'the tables are distributed');
+configure($node, enabled => 'on');
+my $run = 'SELECT refreshed, failed FROM bigbrotr_refresher.run(wait => true)';
+is($node->safe_psql('postgres', $run), '13|0', 'all 13 views are refreshed');
+
+# One of them counts what is an hour old, and so changes by itself.
+my $steady = "c.relname <> 'event_stats' AND c.relnamespace = 'public'::regnamespace";
+is(different($node, $steady), '', 'and are what their queries return');
+
+# What writes as BigBrotr does
+psql_file("$demo/change.sql", '-U', 'writer');
+is($node->safe_psql('postgres', $run), '13|0', 'all are refreshed after changes');
+is(different($node, $steady), '', 'and are right again');
+is( $node->safe_psql('postgres', "SELECT DISTINCT method FROM bigbrotr_refresher.plan()"),
+	'function', 'by their functions');
+is( $node->safe_psql('postgres',
+		"SELECT count(*) FROM bigbrotr_refresher.plan() WHERE not_skippable_because IS NULL
+			AND view NOT IN ('relay_software_counts', 'supported_nip_counts')"),
+	0, 'only those that read no table of Citus can be skipped');
+
+nothing_broke($node);
+$_->stop foreach @workers, $node;
+done_testing();
