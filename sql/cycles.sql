@@ -56,12 +56,12 @@ SELECT 'v' || v, c, 13, true, c + v * interval '1 s', '1 s', 'refreshed',
 FROM generate_series('2026-04-01'::timestamptz, '2026-05-01', '30 min') AS c,
 	generate_series(1, 13) AS v;
 ANALYZE bigbrotr_refresher.history;
-CREATE FUNCTION rows_read(query text) RETURNS numeric LANGUAGE plpgsql AS $$
+CREATE FUNCTION rows_read(query text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	plan json;
 BEGIN
 	EXECUTE 'EXPLAIN (ANALYZE, FORMAT JSON) ' || query INTO plan;
-	RETURN (SELECT sum((node ->> 'Actual Rows')::numeric)
+	RETURN (SELECT sum((node ->> 'Actual Rows')::numeric)::bigint
 		FROM jsonb_path_query(plan::jsonb,
 			'strict $.** ? (@."Relation Name" == "history")') AS node);
 END $$;

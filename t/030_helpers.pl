@@ -138,10 +138,17 @@ is( $node->safe_psql(
 	'max_workers counts the worker and its helpers, which say what they do');
 is( $node->safe_psql(
 		'postgres', 'SELECT state, views_total, array_length(refreshing, 1),
-			refreshing @> ARRAY[\'gate_1\', \'gate_2\', \'gate_3\']
+			refreshing @> ARRAY[\'gate_1\', \'gate_2\', \'gate_3\'],
+			cycle_start < ALL (refreshing_since),
+			array_length(refreshing_since, 1), refreshing_share
 		FROM bigbrotr_refresher.status()'),
-	'refreshing|5|3|t',
-	'so does the status');
+	'refreshing|5|3|t|t|3|{NULL,NULL,NULL}',
+	'so does the status, and since when');
+like(
+	$node->safe_psql('postgres',
+		'SELECT refreshing FROM bigbrotr_refresher.status'),
+	qr/\Agate_\d for [\d:]+, gate_\d for [\d:]+, gate_\d for [\d:]+\z/,
+	'as the view on one screen has it');
 
 release($session, 2);
 wait_for_refreshing('gate_1 gate_3 gate_4');

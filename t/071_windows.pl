@@ -212,6 +212,12 @@ cmp_ok(
 	$node->safe_psql('postgres', "SELECT min(n) FROM (SELECT count(*) AS n
 		FROM bigbrotr_refresher.history WHERE outcome = 'refreshed' GROUP BY view) AS h"),
 	'>', 3, 'into windows, each with a row in the history');
+is( $node->safe_psql(
+		'postgres',
+		'SELECT bool_or(attempts > views),
+			bool_and(views = refreshed + failed + skipped), max(refreshed)
+		 FROM bigbrotr_refresher.cycles'),
+	't|t|' . @targets, 'though each table counts once in its cycle');
 is( $node->safe_psql('postgres', q{
 		SELECT max(window_until::bigint - window_after::bigint) <= 100 FROM bigbrotr_refresher.history
 		WHERE view = 'by_xid'}),
