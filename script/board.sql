@@ -123,7 +123,7 @@ BEGIN ATOMIC
                 CASE WHEN k.x > 0 THEN ' text-anchor="middle"' END, k.label), '' ORDER BY k.x) AS labels
         FROM ticks AS k
     ), bars AS (
-        SELECT a.lane, a.started_at, a.view, round(100 * a.after / t.seconds, 3) AS x,
+        SELECT a.lane, a.started_at, a.view, greatest(round(100 * a.after / t.seconds, 3), 0) AS x,
             greatest(round(100 * a.seconds / t.seconds, 3), 0.3) AS width,
             a.outcome, a.after, a.duration,
             -- A letter is 7 pixels wide, the page at least 340 and mostly 900.
@@ -131,28 +131,34 @@ BEGIN ATOMIC
         FROM attempts AS a, total AS t
     ), lanes AS (
         SELECT b.lane, string_agg(format(
-            '<svg class="bar %s" x="%s%%" y="3" width="%s%%" height="20"><title>%s: %s, started after %s, took %s</title>'
+            '<svg class="bar %s" x="%s%%" y="3" width="%s%%" height="20">'
+            '<title>%s: %s, started after %s, took %s</title>'
             '<rect width="100%%" height="20" rx="2"/>%s</svg>',
             CASE WHEN b.outcome IN ('failed', 'skipped') THEN b.outcome ELSE 'refreshed' END,
-            least(b.x, 99.7), b.width, board_text(b.view), b.outcome,
+            least(b.x, 99.7), b.width, board_text(b.view), board_text(b.outcome),
             board_span(b.after * interval '1 s'), board_span(b.duration),
-            CASE WHEN b.wanted <= 2.6 * b.width THEN format('<text x="6" y="14">%s</text>', board_text(b.view))
-                WHEN b.wanted <= 8.2 * b.width THEN format('<text class="wide" x="6" y="14">%s</text>', board_text(b.view)) END),
+            CASE WHEN b.wanted <= 8.2 * b.width THEN format('<text class="%s" x="6" y="14">%s</text>',
+                CASE WHEN b.wanted > 2.6 * b.width THEN 'wide' ELSE 'any' END, board_text(b.view)) END),
             '' ORDER BY b.started_at, b.view) AS bars
         FROM bars AS b GROUP BY b.lane
     )
     SELECT CASE WHEN t.attempts = 0 THEN
         '<p>No cycle has been recorded.</p>'
     ELSE format(
-        '<p>%s started %s and took %s: %s refreshed, %s failed, %s skipped. Views in one lane were refreshed one after the other, as by one process.%s</p>'
-        '<div class="lanes">%s<div class="lane axis"><span></span><svg width="100%%" height="16" aria-hidden="true" xmlns="http://www.w3.org/2000/svg">%s</svg></div></div>'
+        '<p>%s started %s and took %s: %s refreshed, %s failed, %s skipped. '
+        'Views in one lane were refreshed one after the other, as by one process.%s</p>'
+        '<div class="lanes">%s<div class="lane axis"><span></span>'
+        '<svg width="100%%" height="16" aria-hidden="true" xmlns="http://www.w3.org/2000/svg">%s</svg>'
+        '</div></div>'
         '%s',
         CASE WHEN c.whole THEN 'The last cycle of all views' ELSE 'The last cycle' END,
         to_char(c.start, 'YYYY-MM-DD HH24:MI:SS'), board_span(t.seconds * interval '1 s'),
         t.refreshed, t.failed, t.skipped,
         CASE WHEN t.attempts = 2000 THEN ' These are the first 2,000 attempts; no more are shown.' END,
         (SELECT string_agg(format(
-            '<div class="lane"><span>lane %s</span><svg width="100%%" height="26" role="group" aria-label="lane %s" xmlns="http://www.w3.org/2000/svg"><g class="grid">%s</g>%s</svg></div>',
+            '<div class="lane"><span>lane %s</span>'
+            '<svg width="100%%" height="26" role="group" aria-label="lane %s" xmlns="http://www.w3.org/2000/svg">'
+            '<g class="grid">%s</g>%s</svg></div>',
             l.lane, l.lane, g.lines, l.bars), '' ORDER BY l.lane) FROM lanes AS l),
         g.labels,
         '<p>Skipped, as nothing that they read had changed: ' || t.skipped_views || '.</p>') END
@@ -251,12 +257,17 @@ BEGIN ATOMIC
         FROM views AS v
     ), lines AS (
         SELECT v.place, format(
-            '<tr role="row" class="view"><th role="rowheader" scope="row"><bdi>%s</bdi><span class="state %s">%s</span></th>'
-            '<td role="cell" class="age"><svg width="100%%" height="18" aria-hidden="true" xmlns="http://www.w3.org/2000/svg">'
-            '<rect class="track" width="100%%" y="5" height="8"/><rect class="fill %s" width="%s%%" y="5" height="8"/>'
-            '<line class="due" x1="33.3%%" x2="33.3%%" y2="18"/><line class="late" x1="66.6%%" x2="66.6%%" y2="18"/></svg>'
+            '<tr role="row" class="view"><th role="rowheader" scope="row"><bdi>%s</bdi>'
+            '<span class="state %s">%s</span></th>'
+            '<td role="cell" class="age">'
+            '<svg width="100%%" height="18" aria-hidden="true" xmlns="http://www.w3.org/2000/svg">'
+            '<rect class="track" width="100%%" y="5" height="8"/>'
+            '<rect class="fill %s" width="%s%%" y="5" height="8"/>'
+            '<line class="due" x1="33.3%%" x2="33.3%%" y2="18"/>'
+            '<line class="late" x1="66.6%%" x2="66.6%%" y2="18"/></svg>'
             '<span>%s</span></td><td role="cell" class="times"><span>%s</span> <span>%s</span></td>'
-            '<td role="cell" class="days"><svg width="100%%" height="18" role="group" aria-label="the last days" xmlns="http://www.w3.org/2000/svg">'
+            '<td role="cell" class="days">'
+            '<svg width="100%%" height="18" role="group" aria-label="the last days" xmlns="http://www.w3.org/2000/svg">'
             '<rect class="track" width="100%%" y="1" height="16"/>%s</svg></td>'
             '<td role="cell" class="number">%s<span class="label"> rows changed</span></td></tr>',
             board_text(v.view), replace(v.state, ' ', '-'), v.state,
@@ -271,9 +282,12 @@ BEGIN ATOMIC
     )
     SELECT CASE WHEN count(l.line) = 0 THEN '<p>There are no views in the list.</p>'
     ELSE format('<p>How old the data are, in intervals of the view%s.</p>'
-        '<table role="table"><thead role="rowgroup"><tr role="row"><th role="columnheader" scope="col">View</th>'
-        '<th role="columnheader" scope="col" class="age">Age of the data</th><th role="columnheader" scope="col">Refreshed</th>'
-        '<th role="columnheader" scope="col">Last %s</th><th role="columnheader" scope="col" class="number">Rows changed</th></tr></thead>'
+        '<table role="table"><thead role="rowgroup"><tr role="row">'
+        '<th role="columnheader" scope="col">View</th>'
+        '<th role="columnheader" scope="col" class="age">Age of the data</th>'
+        '<th role="columnheader" scope="col">Refreshed</th>'
+        '<th role="columnheader" scope="col">Last %s</th>'
+        '<th role="columnheader" scope="col" class="number">Rows changed</th></tr></thead>'
         '<tbody role="rowgroup">%s</tbody></table>',
         '; and what became of it in the last ' || d.span || ', by a cell for each ' || board_span(d.cell),
         coalesce(d.span, 'days'), string_agg(l.line, '' ORDER BY l.place)) END
@@ -295,7 +309,8 @@ BEGIN ATOMIC
         FROM views AS v, statement_timestamp() AS n(now)
     )
     SELECT coalesce('<ul class="failures">' || string_agg(format(
-            '<li class="failure"><h3><bdi>%s</bdi></h3><p>%s %s in a row; %s. %s</p><pre><code>%s</code> <bdi>%s</bdi></pre></li>',
+            '<li class="failure"><h3><bdi>%s</bdi></h3><p>%s %s in a row; %s. %s</p><pre>'
+            '<code>%s</code> <bdi>%s</bdi></pre></li>',
             board_text(v.view), v.failures,
             CASE WHEN v.failures = 1 THEN 'failure' ELSE 'failures' END,
             coalesce('last refreshed ' || board_span(v.now - v.last_success) || ' ago', 'never refreshed'),
@@ -320,8 +335,10 @@ LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     WITH hand AS (
         SELECT string_agg(format(
-            '<li class="running"><bdi>%s</bdi> for %s%s<svg width="100%%" height="8" aria-hidden="true" xmlns="http://www.w3.org/2000/svg">'
-            '<rect class="track" width="100%%" height="8"/><rect class="fill %s" width="%s%%" height="8"/></svg></li>',
+            '<li class="running">'
+            '<bdi>%s</bdi> for %s%s<svg width="100%%" height="8" aria-hidden="true" xmlns="http://www.w3.org/2000/svg">'
+            '<rect class="track" width="100%%" height="8"/><rect class="fill %s" width="%s%%" height="8"/>'
+            '</svg></li>',
             board_text(r.view), board_span(greatest(clock_timestamp() - r.since, '0')),
             ', ' || round(100 * r.share) || ' % of what its last refresh took',
             CASE WHEN r.share > 1 THEN 'late' ELSE 'fresh' END,
@@ -407,9 +424,9 @@ svg { display: block; overflow: hidden; }
 .bar text { fill: var(--on); font-size: 12px; }
 rect.refreshed, .bar.refreshed rect, .fill { fill: var(--good); }
 rect.failed, .bar.failed rect { fill: url(#hatch); stroke: var(--bad); }
-.bar.failed text { fill: var(--ink); paint-order: stroke; stroke: var(--page); stroke-width: 4px; }
+.bar.failed text { fill: var(--ink); paint-order: stroke; stroke: var(--page); stroke-width: 10px; stroke-linejoin: round; }
 rect.skipped, .bar.skipped rect { fill: var(--idle); }
-.fill.late, .fill.due, .fill.degraded { fill: var(--warn); }
+.fill.late, .fill.degraded { fill: var(--warn); }
 .fill.failing { fill: var(--bad); }
 .track { fill: var(--track); }
 line.due { stroke: var(--dim); stroke-dasharray: 2 2; }
@@ -448,6 +465,7 @@ footer { margin-top: 40px; border-top: 1px solid var(--line); padding-top: 12px;
   td.number { color: var(--dim); font-size: 13px; }
   td.times { text-align: right; }
   tr.view th, td.times { grid-row: 1; }
+  td.days { padding-top: 4px; }
   .label { display: inline; }
   .next div { grid-template-columns: 1fr; }
 }
@@ -506,12 +524,20 @@ BEGIN ATOMIC
 <style>%4$s</style>
 </head>
 <body>
-<svg width="0" height="0" style="position: absolute" aria-hidden="true" xmlns="http://www.w3.org/2000/svg"><defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse"><rect width="6" height="6"/><path d="M-1,7 L7,-1 M-1,1 L1,-1 M5,7 L7,5"/></pattern></defs></svg>
+<svg width="0" height="0" style="position: absolute" aria-hidden="true" xmlns="http://www.w3.org/2000/svg"><defs>
+<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse">
+<rect width="6" height="6"/><path d="M-1,7 L7,-1 M-1,1 L1,-1 M5,7 L7,5"/></pattern></defs></svg>
 <main>
 <header><h1>Views of <bdi>%1$s</bdi></h1><p>%2$s</p>
 <dl class="tiles">%3$s</dl>
 %6$s
-<div class="legend"><span><svg aria-hidden="true" xmlns="http://www.w3.org/2000/svg"><rect class="refreshed" width="16" height="16"/></svg>refreshed</span><span><svg aria-hidden="true" xmlns="http://www.w3.org/2000/svg"><rect class="failed" width="16" height="16"/></svg>failed</span><span><svg aria-hidden="true" xmlns="http://www.w3.org/2000/svg"><rect class="skipped" width="16" y="5" height="6"/></svg>skipped</span><span><svg aria-hidden="true" xmlns="http://www.w3.org/2000/svg"><line class="due" x1="8" x2="8" y2="16"/></svg>due, after one interval</span><span><svg aria-hidden="true" xmlns="http://www.w3.org/2000/svg"><line class="late" x1="8" x2="8" y2="16"/></svg>late, after two</span></div></header>
+<div class="legend">
+<span><svg aria-hidden="true" xmlns="http://www.w3.org/2000/svg"><rect class="refreshed" width="16" height="16"/></svg>refreshed</span>
+<span><svg aria-hidden="true" xmlns="http://www.w3.org/2000/svg"><rect class="failed" width="16" height="16"/></svg>failed</span>
+<span><svg aria-hidden="true" xmlns="http://www.w3.org/2000/svg"><rect class="skipped" width="16" y="5" height="6"/></svg>skipped</span>
+<span><svg aria-hidden="true" xmlns="http://www.w3.org/2000/svg"><line class="due" x1="8" x2="8" y2="16"/></svg>due, after one interval</span>
+<span><svg aria-hidden="true" xmlns="http://www.w3.org/2000/svg"><line class="late" x1="8" x2="8" y2="16"/></svg>late, after two</span>
+</div></header>
 %5$s
 <footer>Made by bigbrotr_refresher.board(). Times are those of this session's time zone.</footer>
 </main>

@@ -15,16 +15,14 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
-/* What stands for a character that a page cannot have */
+/* What stands for a character that is not in Unicode */
 #define BOARD_REPLACEMENT	0xFFFD
-
-/* The first of the pictures that Unicode has of the control characters */
-#define BOARD_PICTURES		0x2400
 
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_board_text);
 
 static int	board_code_point(const char *character, int length,
 							 Oid conversion);
+static void board_append(StringInfo page, int code);
 static bool board_is_harmful(int code);
 
 /*
@@ -32,8 +30,7 @@ static bool board_is_harmful(int code);
  * and outside of them.
  *
  * The encoding of the page is thus the same whatever that of the database and
- * of the client.  Control characters become pictures.  What is no character,
- * or changes the order of those around it, is replaced.
+ * of the client.
  */
 Datum
 bigbrotr_refresher_board_text(PG_FUNCTION_ARGS)
@@ -55,14 +52,7 @@ bigbrotr_refresher_board_text(PG_FUNCTION_ARGS)
 		int			code = length > 0 ?
 			board_code_point(next, length, conversion) : BOARD_REPLACEMENT;
 
-		if (code < ' ')
-			code += BOARD_PICTURES;
-		if (board_is_harmful(code))
-			code = BOARD_REPLACEMENT;
-		if (code > '~' || strchr("&<>\"'", code) != NULL)
-			appendStringInfo(&page, "&#%d;", code);
-		else
-			appendStringInfoChar(&page, (char) code);
+		board_append(&page, code);
 		next += Max(length, 1);
 	}
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(page.data, page.len));
@@ -95,13 +85,31 @@ board_code_point(const char *character, int length, Oid conversion)
 }
 
 /*
- * May a page not have this character?  What is none for HTML or XML makes it
+ * A character of the text.  What a page cannot have is written as in the log.
+ */
+static void
+board_append(StringInfo page, int code)
+{
+	if (code == '\n')
+		appendStringInfoString(page, "\\n");
+	else if (code == '\t')
+		appendStringInfoString(page, "\\t");
+	else if (board_is_harmful(code))
+		appendStringInfo(page, code <= 0xFF ? "\\x%02x" : "\\u%04x", code);
+	else if (code > '~' || strchr("&<>\"'", code) != NULL)
+		appendStringInfo(page, "&#%d;", code);
+	else
+		appendStringInfoChar(page, (char) code);
+}
+
+/*
+ * Must a page not have this character?  What is none for HTML or XML makes it
  * malformed; what reorders text makes a name look like another one.
  */
 static bool
 board_is_harmful(int code)
 {
-	return (code >= 0x7F && code <= 0x9F) ||
+	return code < ' ' || (code >= 0x7F && code <= 0x9F) ||
 		(code >= 0x2028 && code <= 0x202E) ||
 		(code >= 0x2066 && code <= 0x2069) ||
 		(code >= 0xFDD0 && code <= 0xFDEF) ||
