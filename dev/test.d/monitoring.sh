@@ -7,6 +7,8 @@
 # fail, a cycle hangs and the worker goes missing; the series and the alerts
 # are then looked for in Prometheus.  All of it listens on 127.0.0.1 only.
 
+. dev/test.d/dashboard.sh
+
 # How long to wait for what is to appear in Prometheus, in seconds.
 MONITORING_PATIENCE=60
 
@@ -20,6 +22,7 @@ test_monitoring() {
 	need_monitoring
 	scratch_make
 	check_rules
+	check_dashboard_types
 
 	server_tree "$(pg_major)"
 	say "building for $("$PG_CONFIG" --version)"
@@ -27,16 +30,19 @@ test_monitoring() {
 	BIN=$("$PG_CONFIG" --bindir)
 	say "starting PostgreSQL, the exporter and Prometheus"
 	start_server
+	EXPORTER_PORT=$(free_port)
 	start_exporter
 	start_prometheus
 
 	check_good_cycle
+	check_series
 	check_failing_view
 	check_dashboard
 	check_cycle_in_hand
 	check_failing_cycle
 	check_recovery
 	check_skipped_views
+	check_windows
 	check_metrics
 	check_no_history
 	check_disabled
@@ -45,6 +51,7 @@ test_monitoring() {
 	check_pgbadger
 	check_standby
 	check_no_exporter
+	check_no_server
 }
 
 # ---- packages ----------------------------------------------------------
@@ -144,7 +151,6 @@ parameter() {
 }
 
 start_exporter() {
-	EXPORTER_PORT=$(free_port)
 	exporter "$SCRATCH" "$EXPORTER_PORT"
 	EXPORTER_PID=$STARTED
 	await_http "http://127.0.0.1:$EXPORTER_PORT/metrics" "$SCRATCH/exporter.log"
@@ -183,6 +189,9 @@ start_prometheus() {
 		  - job_name: refresher
 		    static_configs:
 		      - targets: ["127.0.0.1:$EXPORTER_PORT"]
+		    metric_relabel_configs:
+		      - action: labeldrop
+		        regex: server
 	YAML
 	as_user tee "$SCRATCH/bigbrotr.yml" >/dev/null <<-'YAML'
 		groups:
@@ -352,14 +361,8 @@ check_good_cycle() {
 	seen "consecutive_failures" "$(gauge consecutive_failures) == 0"
 	seen "cycles_success" \
 		'service_counter_total{service="refresher",name="cycles_success"} == 1'
-	seen "cycles_failed" \
-		'service_counter_total{service="refresher",name="cycles_failed"} == 0'
-	equals "the histogram has BigBrotr's buckets" \
-		'+Inf 1 10 120 1800 30 300 3600 5 60 600' \
-		"$(query 'cycle_duration_seconds_bucket{service="refresher"}' |
-			jq -r '[.data.result[].metric.le] | sort | join(" ")')"
 	seen "the histogram counts" \
-		'cycle_duration_seconds_bucket{service="refresher",le="60"} == 1'
+		'cycle_duration_seconds_bucket{service="refresher",le="60.0"} == 1'
 	seen "the histogram's count and sum" \
 		'cycle_duration_seconds_sum{service="refresher"} > 0 and cycle_duration_seconds_count == 1'
 
@@ -379,10 +382,72 @@ check_good_cycle() {
 	seen "next_due is an interval later" \
 		'abs(bigbrotr_refresher_view_next_due_timestamp_seconds - bigbrotr_refresher_view_last_success_timestamp_seconds - 86400) < 60'
 	for view in ViewNotRefreshed ViewFailing ViewDegraded WorkerMissing \
-		MetricsMissing Disabled CycleOverruns; do
+		ServerDown MetricsMissing Disabled CycleOverruns; do
 		no_alert "BigbrotrRefresher$view"
 	done
 	no_alert RefresherViewsFailing
+	answers "all is well" 0 '^OK: 13 views, data as of [-0-9]'
+}
+
+# The series of the Python service, release 6.6.9, after a first cycle of all
+# views: its names and labels, and no others.
+check_series() {
+	local labels='job="refresher",instance="127.0.0.1:'$EXPORTER_PORT'",service="refresher"'
+
+	equals "the series are those of the Python service" \
+		"$(python_series)" "$(served_series)"
+	seen "service_info" "service_info{$labels} == 1"
+}
+
+python_series() {
+	local le name view
+
+	{
+		for name in bucket count created sum; do
+			[ "$name" = bucket ] || echo "cycle_duration_seconds_$name"
+		done
+		for le in 1.0 5.0 10.0 30.0 60.0 120.0 300.0 600.0 1800.0 3600.0 +Inf; do
+			echo "cycle_duration_seconds_bucket le=$le"
+		done
+		for name in total created; do
+			echo "service_counter_$name name=cycles_success"
+		done
+		for name in views_total views_refreshed views_failed \
+			last_cycle_timestamp consecutive_failures; do
+			echo "service_gauge name=$name"
+		done
+		for view in relay_metadata_latest event_stats relay_stats kind_counts \
+			kind_counts_by_relay pubkey_counts pubkey_counts_by_relay \
+			network_stats event_daily_counts events_replaceable_latest \
+			events_addressable_latest relay_software_counts supported_nip_counts
+		do
+			echo "service_gauge name=duration_$view"
+		done
+		echo service_info
+	} | sort
+}
+
+# As Prometheus has them.  Each has the label service.
+served_series() {
+	query '{__name__=~"service_.*|cycle_.*"}' | jq -r '
+		.data.result[].metric | select(.service == "refresher") |
+		.__name__ as $name | del(.__name__, .job, .instance, .service) |
+		[$name] + (to_entries | map("\(.key)=\(.value)")) | join(" ")' | sort
+}
+
+# answers NAME CODE REGEX: the check for Nagios, by the command that stands in
+# its file, exits with that code and says this.
+answers() {
+	local code=0 command output
+
+	command=$(sed -n 's/^-- *\(psql .*\)/\1/p' monitoring/check.sql)
+	output=$(PATH=$BIN:$PATH PGHOST=${CHECK_HOST-$SCRATCH} PGUSER=reader \
+		as_user sh -c "cd '$SCRATCH/src/monitoring' && $command" 2>&1) || code=$?
+	if [ "$code" = "$2" ] && grep -qE "$3" <<<"$output"; then
+		passed "check.sql: $1"
+	else
+		failed "check.sql: $1" <<<"$code: $output"
+	fi
 }
 
 # A view fails that others read.  What it says has all that a log format
@@ -420,18 +485,14 @@ check_failing_view() {
 	no_alert BigbrotrRefresherViewFailing 'view!="relay_metadata_latest"'
 	no_alert BigbrotrRefresherViewDegraded 'view="event_stats"'
 	no_alert ConsecutiveFailures
-}
-
-# Each query of the dashboard has an answer.
-check_dashboard() {
-	local dashboard=monitoring/grafana-dashboard.json expression
-
-	holds "the dashboard is JSON" jq -e '.panels | length > 0' "$dashboard"
-	while IFS= read -r expression; do
-		# shellcheck disable=SC2016
-		seen "the dashboard's ${expression:0:60}..." \
-			"$(sed 's/\$datname/bigbrotr/g; s/\$__range/1h/g' <<<"$expression")"
-	done < <(jq -r '.. | objects | .expr? // empty' "$dashboard")
+	seen "the code of its error" \
+		'bigbrotr_refresher_view_failed_attempts{view="relay_metadata_latest",sqlstate="22012"} == 1'
+	seen "it failed in the last whole cycle" \
+		'bigbrotr_refresher_whole_cycle_view_duration_seconds{view="relay_metadata_latest",outcome="failed"} > 0'
+	seen "the others were refreshed in the last whole cycle" \
+		'count(bigbrotr_refresher_whole_cycle_view_start_seconds{outcome="refreshed"} > 0) == 12'
+	answers "a view fails" 1 \
+		'^WARNING: .*relay_metadata_latest failed 1 times in a row \(broken "here", say we; a=b'
 }
 
 # Somebody else holds a view: the cycle waits, and what was known of the views
@@ -443,6 +504,7 @@ check_cycle_in_hand() {
 	holds "a view is held" await held
 	sql -c 'SELECT FROM bigbrotr_refresher.run()'
 	seen "a cycle is running" 'bigbrotr_refresher_cycle_running == 1'
+	dashboard_answers '^time() .*cycle_running'
 	seen "in mid-cycle a failure is known on" "$(gauge views_failed) == 1"
 	seen "in mid-cycle the count is that of all views" \
 		"$(gauge views_total) == 13"
@@ -494,6 +556,8 @@ check_failing_cycle() {
 	seen "cycles that failed are counted" \
 		'service_counter_total{service="refresher",name="cycles_failed"} == 2'
 	seen "cycles that failed in a row" "$(gauge consecutive_failures) == 2"
+	seen "last_cycle_timestamp is that of the last successful cycle" \
+		"$(gauge last_cycle_timestamp) < on () bigbrotr_refresher_last_cycle_start_timestamp_seconds"
 	seen "the list is the new one" "$(gauge views_total) == 1"
 	alert ConsecutiveFailures
 	sql -c 'ALTER SYSTEM RESET bigbrotr_refresher.views' \
@@ -527,10 +591,47 @@ check_skipped_views() {
 		'bigbrotr_refresher_refreshes_total{outcome="skipped"} > 0'
 	seen "a skipped view is up to date" \
 		'bigbrotr_refresher_view_up_to_date_timestamp_seconds > bigbrotr_refresher_view_last_success_timestamp_seconds'
+	dashboard_answers '^max .*outcome="skipped"'
 	seen "a skipped view keeps its duration" \
 		"count($(gauge duration_.+ | sed 's/name=/name=~/') > 0) == 13"
 	parameter interval "'1d'"
 	parameter skip_unchanged off
+}
+
+# A table that is filled by windows, while a transaction holds it back.
+check_windows() {
+	local holder
+
+	sql <<-'SQL'
+		CREATE TABLE source (x xid8 DEFAULT pg_current_xact_id());
+		CREATE TABLE target (n bigint);
+		INSERT INTO source DEFAULT VALUES;
+		CREATE FUNCTION target_refresh(after xid8, until xid8) RETURNS bigint
+		LANGUAGE sql AS $$
+			WITH w AS (INSERT INTO public.target SELECT count(*)
+				FROM public.source WHERE x >= after AND x < until RETURNING n)
+			SELECT n FROM w
+		$$;
+		GRANT SELECT ON source TO refresher;
+		GRANT INSERT, SELECT ON target TO refresher;
+	SQL
+	parameter views target
+	sql -c 'SELECT FROM bigbrotr_refresher.run(true)'
+	sql -c 'BEGIN; INSERT INTO source DEFAULT VALUES; SELECT pg_sleep(600)' \
+		>/dev/null 2>&1 & holder=$!
+	seen "a transaction holds the windows back" \
+		'bigbrotr_refresher_window_held_back_seconds{view="target"} > 0'
+	seen "a window in the last whole cycle" \
+		'bigbrotr_refresher_whole_cycle_view_start_seconds{view="target"} >= 0'
+	dashboard_answers _window_
+	release_view
+	wait "$holder" 2>/dev/null || true
+	seen "nothing holds them back" \
+		'absent(bigbrotr_refresher_window_held_back_seconds)'
+	sql -c 'ALTER SYSTEM RESET bigbrotr_refresher.views' \
+		-c 'SELECT pg_reload_conf()' >/dev/null
+	seen "the list is the old one" 'bigbrotr_refresher_list_views == 13'
+	sql -c 'SELECT FROM bigbrotr_refresher.run(true)'
 }
 
 # The names of the old service cannot be changed, ours can.
@@ -567,6 +668,7 @@ check_disabled() {
 	parameter enabled off
 	alert BigbrotrRefresherDisabled
 	no_alert BigbrotrRefresherWorkerMissing
+	answers "it is disabled" 1 '^WARNING: bigbrotr_refresher.enabled is off$'
 	parameter enabled on
 	no_alert BigbrotrRefresherDisabled
 }
@@ -585,6 +687,8 @@ check_missing_worker() {
 	wait "$holder" 2>/dev/null || true
 	seen "the worker is missing" 'bigbrotr_refresher_worker_up == 0'
 	alert BigbrotrRefresherWorkerMissing
+	answers "the worker is missing" 2 \
+		'^CRITICAL: no worker refreshes the views of bigbrotr'
 	seen "what it did is still known" "$(gauge views_total) == 13"
 }
 
@@ -670,6 +774,7 @@ check_standby() {
 		grep -qx 'pg_exporter_last_scrape_error 0' "$SCRATCH/metrics"
 	equals "a standby serves none of the series" '' \
 		"$(grep -E '^(service|cycle|bigbrotr)' "$SCRATCH/metrics")"
+	CHECK_HOST=$SCRATCH/s answers "a standby" 0 '^OK: '
 	stop "$standby"
 }
 
@@ -677,4 +782,20 @@ check_no_exporter() {
 	stop "$EXPORTER_PID"
 	alert BigbrotrRefresherMetricsMissing
 	no_alert BigbrotrRefresherWorkerMissing
+}
+
+# Prometheus waits for a second here, and the exporter needs more to see that
+# there is no server.
+check_no_server() {
+	start_exporter
+	no_alert BigbrotrRefresherMetricsMissing
+	seen "the server is up" 'pg_up == 1'
+	control "$SCRATCH/data" stop
+	holds "the exporter says that it is not" await server_is_down
+	alert BigbrotrRefresherMetricsMissing
+	answers "there is no server" 2 'connection .* failed'
+}
+
+server_is_down() {
+	http "http://127.0.0.1:$EXPORTER_PORT/metrics" | grep -qx 'pg_up 0'
 }
