@@ -8,6 +8,7 @@
 # are then looked for in Prometheus.  All of it listens on 127.0.0.1 only.
 
 . dev/test.d/dashboard.sh
+. dev/test.d/guide.sh
 
 # How long to wait for what is to appear in Prometheus, in seconds.
 MONITORING_PATIENCE=60
@@ -52,6 +53,7 @@ test_monitoring() {
 	check_standby
 	check_no_exporter
 	check_no_server
+	check_guide
 }
 
 # ---- packages ----------------------------------------------------------
@@ -185,6 +187,7 @@ start_prometheus() {
 		rule_files:
 		  - $SCRATCH/alerts.yml
 		  - $SCRATCH/bigbrotr.yml
+		  - $SCRATCH/guide/bigbrotr/deployments/bigbrotr/monitoring/prometheus/rules/*.yml
 		scrape_configs:
 		  - job_name: refresher
 		    static_configs:
@@ -204,7 +207,7 @@ start_prometheus() {
 		        expr: service_gauge{name="consecutive_failures"} >= 2
 	YAML
 	start prometheus prometheus --config.file="$SCRATCH/prometheus.yml" \
-		--storage.tsdb.path="$SCRATCH/prometheus" \
+		--storage.tsdb.path="$SCRATCH/prometheus" --web.enable-lifecycle \
 		--web.listen-address="127.0.0.1:$PROMETHEUS_PORT"
 	await_http "http://127.0.0.1:$PROMETHEUS_PORT/-/ready" \
 		"$SCRATCH/prometheus.log"
