@@ -292,6 +292,7 @@ foreach my $line (@all)
 # Each column that one can ask for is described.
 my %columns = (
 	'views' => "'bigbrotr_refresher.views'::regclass",
+	'cycles' => "'bigbrotr_refresher.cycles'::regclass",
 	'history' => "'bigbrotr_refresher.history'::regclass");
 my %functions = (
 	'plan()' => 'bigbrotr_refresher.plan()',
