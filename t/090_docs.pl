@@ -24,8 +24,9 @@ my @files = map { "$top/$_" } qw(README.md CONTRIBUTING.md ARCHITECTURE.md
 push @files, grep { !/migrate/ } sort glob("$top/docs/*.md");
 push @files, "$top/docs/migrate-from-the-python-service.md";
 
-# Blocks of these kinds show something that is not to be executed.
-my %shown = map { $_ => 1 } qw(text);
+# Blocks of these kinds show something that is not to be executed, or not here:
+# dev/test monitoring does what is for a docker deployment, "console".
+my %shown = map { $_ => 1 } qw(text console);
 
 # Blocks, and commands of blocks, that cannot run here
 my @not_here = (
@@ -41,8 +42,6 @@ my @not_here = (
 	[ qr/^(PROVE_TESTS=\S+ |PROVE_TESTS='.*' )?dev\/(test|soak|format)/, 'this runs in it' ],
 	[ qr/pg_buildext updatecontrol$/, 'takes packages, and a new major' ],
 	[ qr/^git /, 'a release is made once' ],
-	[ qr/^# how old is the data\?/, 'PromQL: dev/test monitoring' ],
-	[ qr/^docker compose |^refresher:\n|^interval: /, 'of the service that is replaced' ],
 );
 my %needed;
 
