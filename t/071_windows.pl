@@ -239,9 +239,10 @@ configure_and_rest($node, 'bigbrotr_refresher.max_window' => '0');
 
 # ---- limits of one view ------------------------------------------------------------
 
-$node->safe_psql('postgres', 'CREATE TABLE modes (mode text)');
+$node->safe_psql('postgres', 'CREATE TABLE modes (mode text, since timestamptz)');
 make_target($node, 'by_mode', 'xid8',
-	q{INSERT INTO modes VALUES (current_setting('app.mode', true));});
+	q{INSERT INTO modes SELECT current_setting('app.mode', true), refreshing_since[1]
+		FROM bigbrotr_refresher.status() WHERE database = current_database();});
 configure_and_rest($node,
 	views => 'by_mode (max_window = 1s, app.mode = x), by_second (window_delay = 1h), by_time');
 my $anew = q{
@@ -271,6 +272,8 @@ is( $node->safe_psql('postgres', $folded),
 my $modes = 'SELECT count(*) > 2, bool_and(mode IS NOT DISTINCT FROM $$x$$) FROM modes';
 is($node->safe_psql('postgres', $modes),
 	't|t', 'the settings of a view hold for each window of a backlog');
+is( $node->safe_psql('postgres', 'SELECT count(*) = count(DISTINCT since) FROM modes'),
+	't', 'the status tells since when each of them is folded');
 is(differences($node, 'by_mode'), '', 'folded exactly once');
 $node->safe_psql('postgres', $anew);
 $node->safe_psql('postgres', "SELECT bigbrotr_refresher.refresh('$_')")
