@@ -18,6 +18,7 @@ use Refresher qw(random_seed);
 use Soak;
 use SoakChecks;
 use SoakEvents;
+use SoakViews qw(windows);
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -113,7 +114,7 @@ sub check_alive_once
 sub close_scene
 {
 	$scene->set(
-		views => '*', interval => '1s', skip_unchanged => 'on',
+		views => join(', ', '*', windows()), interval => '1s', skip_unchanged => 'on',
 		merge => 'worker');
 	check_all($scene);
 	check_quiet($scene);
@@ -125,9 +126,14 @@ sub close_scene
 			 FROM bigbrotr_refresher.views
 			 WHERE outcome = 'failed' OR failures > 0 OR is_degraded
 				OR last_success IS NULL OR data_as_of IS NULL");
+		my $folded = $scene->sql($database,
+			"SELECT bool_and(n > 0) AND count(*) = 2
+			 FROM (SELECT sum(n) AS n FROM soak.by_xid
+				UNION ALL SELECT sum(n) FROM soak.by_time) AS t");
+
 		my $count = $scene->sql($database,
 			'SELECT count(*) FROM bigbrotr_refresher.views');
-		my $expected = $database eq 'shop' ? 9 : 22;
+		my $expected = windows() + ($database eq 'shop' ? 9 : 22);
 		my $merged = $scene->sql($database,
 			"SELECT count(*) FROM bigbrotr_refresher.history
 			 WHERE method = 'merge' AND rows_inserted IS NOT NULL");
@@ -136,6 +142,7 @@ sub close_scene
 		$scene->complain("at the end $database has $count views")
 		  if $count != $expected;
 		$scene->complain("nothing was merged in $database") if $merged == 0;
+		$scene->complain("nothing was folded in $database") if $folded ne 't';
 	}
 	return !@{ $scene->{complaints} };
 }

@@ -38,7 +38,8 @@ sub new
 			retry_interval => '1s',
 			max_workers => 3,
 			restart_interval => '1s',
-			role => 'refresher'
+			role => 'refresher',
+			window_delay => '5s'
 		},
 		nodes => 0,
 		load => [],

@@ -25,6 +25,8 @@ sub data_events
 		role => [ 4, \&_role, 'alone' ],
 		drop_database => [ 3, \&_drop_database, 'alone' ],
 		guest => [ 3, \&_guest ],
+		writers => [ 3, \&_writers ],
+		prepared => [ 3, \&_prepared ],
 		locks => [ 5, \&_locks ],
 		ddl => [ 4, \&_ddl ],
 		deadlock => [ 3, \&_deadlock ],
@@ -286,7 +288,7 @@ sub _locks
 		my $mode = $scene->pick('ACCESS EXCLUSIVE', 'ROW EXCLUSIVE', 'EXCLUSIVE',
 			'SHARE');
 		my @tables = qw(bigbrotr_refresher.history bigbrotr_refresher.view_state
-		  soak.a soak.b soak.marker);
+		  bigbrotr_refresher.windows soak.a soak.b soak.marker soak.by_xid);
 
 		push @tables, qw(event event_relay relay metadata event_p3)
 		  if $database eq 'bigbrotr';
@@ -303,6 +305,49 @@ sub _locks
 			'SELECT pg_sleep(' . sprintf('%.2f', $scene->random * 2) . ')',
 			'ROLLBACK');
 	}
+	return;
+}
+
+# Transactions that are on their way for long, so that windows have to wait
+sub _writers
+{
+	my ($scene) = @_;
+	my $database = $scene->a_database;
+
+	foreach (1 .. 1 + int($scene->random * 4))
+	{
+		my $hidden = $scene->chance(0.3) ? 'off' : 'on';
+		my $end = $scene->pick('COMMIT', 'COMMIT', 'ROLLBACK');
+
+		$scene->begin(
+			$database, "SET track_activities = $hidden",
+			'BEGIN', 'SELECT soak.write(8)',
+			'SELECT pg_sleep(' . sprintf('%.2f', $scene->random * 3) . ')',
+			'SELECT soak.write(9, 3)', $end);
+	}
+	$scene->mid_cycle($database);
+	return;
+}
+
+# A transaction that is in no process for a while
+sub _prepared
+{
+	my ($scene) = @_;
+	my $name = 'soak_' . ++$scene->{names};
+	my $end = $scene->pick('COMMIT', 'COMMIT', 'ROLLBACK');
+	$scene->try('bigbrotr',
+		"BEGIN; SELECT soak.write(10, 3); PREPARE TRANSACTION '$name'");
+
+	# Whoever was told that the server is gone may have been faster.
+	$scene->repair_by(
+		sub {
+			$scene->insist('bigbrotr', "
+				SELECT format('$end PREPARED %L', gid) FROM pg_prepared_xacts
+				WHERE gid = '$name'
+				\\gexec\n");
+		});
+	$scene->said($end);
+	$scene->mid_cycle('bigbrotr');
 	return;
 }
 

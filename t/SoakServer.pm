@@ -357,6 +357,13 @@ sub _clock
 		check_schedule($scene);
 	}
 	set_clock($scene->node, 0);
+
+	# What is folded up to a time that is yet to come has to be folded anew.
+	foreach my $database (@{ $scene->{databases} })
+	{
+		lose_rows($scene, $database);
+		$scene->insist($database, reset_windows_sql());
+	}
 	check_schedule($scene);
 	$scene->pause_load(0);
 	return;

@@ -15,8 +15,8 @@ use Skipping qw(is_different_sql);
 
 our @EXPORT = qw(
   make_database make_extension extension_sql load_scripts compare_sql
-  different_sql broken_sql random_list invalid_list hopeless
-  is_marked
+  different_sql broken_sql windows_sql windows_behind_sql reset_windows_sql
+  random_list invalid_list hopeless is_marked windows
 );
 
 # Views that can never be refreshed, whatever is or is not done to them
@@ -37,6 +37,11 @@ sub is_marked
 	return $view =~ /^(fast|concurrent|plain|steps|reader)$/;
 }
 
+# Tables that are filled by windows
+my @windows = qw(soak.by_xid soak.by_time);
+
+sub windows { return @windows; }
+
 my @thirteen = qw(
   relay_metadata_latest event_stats relay_stats kind_counts
   kind_counts_by_relay pubkey_counts pubkey_counts_by_relay network_stats
@@ -49,7 +54,7 @@ my @thirteen = qw(
 sub random_list
 {
 	my ($scene) = @_;
-	my $odd = 'broken; slow; late, bare, locks';
+	my $odd = join ', ', 'broken; slow; late, bare, locks', @windows;
 
 	return $scene->pick(
 		"*, $odd",
@@ -91,6 +96,7 @@ sub make_database
 	load_demo($scene->node, $database) if $database eq 'bigbrotr';
 	$scene->sql($database, _relations());
 	$scene->sql($database, _functions());
+	$scene->sql($database, _windows());
 	$scene->sql($database, _tools());
 	make_extension($scene, $database);
 	return;
@@ -103,12 +109,26 @@ sub make_extension
 	return $scene->insist($database, extension_sql());
 }
 
-# With a column that takes down the transaction in which a row was written
+# With a column that takes down the transaction in which a row was written.  Whoever
+# runs cycles is somebody for whom disabled is disabled.  The
+# checkpoints go with the extension, and without them windows begin anew.
 sub extension_sql
 {
 	return 'BEGIN; CREATE EXTENSION bigbrotr_refresher;
 		ALTER TABLE bigbrotr_refresher.history
-			ADD COLUMN xact xid8 DEFAULT pg_current_xact_id(); COMMIT;';
+			ADD COLUMN xact xid8 DEFAULT pg_current_xact_id();
+		GRANT USAGE ON SCHEMA bigbrotr_refresher TO writer;
+		GRANT EXECUTE ON FUNCTION bigbrotr_refresher.run TO writer;
+		TRUNCATE ' . join(', ', @windows) . '; COMMIT;';
+}
+
+# Windows by time begin anew: after the clock was set, say.
+sub reset_windows_sql
+{
+	return q{BEGIN;
+		DELETE FROM bigbrotr_refresher.windows WHERE target = 'soak.by_time';
+		TRUNCATE soak.by_time;
+		COMMIT;};
 }
 
 # Tables, and views of every kind
@@ -207,6 +227,45 @@ sub _functions
 	};
 }
 
+# A source, and tables that are filled from it by windows.  Rows are stamped up
+# to window_delay before their transaction began.
+sub _windows
+{
+	my $fold = sub {
+		my ($type, $window) = @_;
+
+		return qq{(after $type, until $type) RETURNS void LANGUAGE sql AS \$\$
+			INSERT INTO soak.by_%1\$s AS t
+			SELECT kind, count(*), sum(id::numeric * id) FROM soak.rows
+			WHERE $window GROUP BY kind
+			ON CONFLICT (kind) DO UPDATE
+			SET n = t.n + excluded.n, ids = t.ids + excluded.ids \$\$;};
+	};
+	my $by_xid =
+	  sprintf $fold->('xid8', 'by >= after AND by < until'), 'xid';
+	my $by_time =
+	  sprintf $fold->('timestamptz', 'at > after AND at <= until'), 'time';
+
+	return qq{
+	CREATE TABLE soak.rows (id bigint GENERATED ALWAYS AS IDENTITY, kind int,
+		by xid8 DEFAULT pg_current_xact_id(), at timestamptz);
+	CREATE INDEX ON soak.rows (by);
+	CREATE INDEX ON soak.rows (at);
+	CREATE TABLE soak.by_xid (kind int PRIMARY KEY, n bigint, ids numeric);
+	CREATE TABLE soak.by_time (kind int PRIMARY KEY, n bigint, ids numeric);
+	CREATE FUNCTION soak.write(kind int, n int DEFAULT 1) RETURNS void
+	LANGUAGE sql VOLATILE AS \$\$
+		INSERT INTO soak.rows (kind, at)
+		SELECT kind, CASE g % 3 WHEN 0 THEN now() WHEN 1 THEN clock_timestamp()
+			ELSE now() - interval '4.999 s' END
+		FROM generate_series(1, n) AS g
+	\$\$;
+	CREATE FUNCTION soak.by_xid_refresh$by_xid
+	CREATE FUNCTION soak.by_time_refresh$by_time
+	GRANT ALL ON ALL TABLES IN SCHEMA soak TO PUBLIC;
+	};
+}
+
 # What the events and the checks need
 sub _tools
 {
@@ -264,6 +323,48 @@ sub compare_sql
 	WHERE view IN ('broken', 'late')};
 }
 
+# Where a target is not what the same aggregate gives over its source, up to its
+# checkpoint, and where the history has a gap or an overlap; nothing, if all is
+# well, at any moment.
+sub windows_sql
+{
+	my $differences = sub {
+		my ($target, $condition) = @_;
+
+		return qq{
+		SELECT format('%s %s: %s rows, not %s', '$target', kind, t.n, w.n)
+		FROM (SELECT r.kind, count(*) AS n, sum(r.id::numeric * r.id) AS ids
+			FROM soak.rows AS r JOIN bigbrotr_refresher.windows AS c
+				ON c.target = '$target' AND $condition
+			GROUP BY r.kind) AS w FULL JOIN $target AS t USING (kind)
+		WHERE (t.n, t.ids) IS DISTINCT FROM (w.n, w.ids)};
+	};
+
+	return $differences->('soak.by_xid', 'r.by < c.until::xid8') . ' UNION ALL '
+	  . $differences->('soak.by_time', 'r.at <= c.until::timestamptz') . q{
+	UNION ALL
+	SELECT format('%s %s: a window until %s, then one after %s',
+		view, id, before, window_after)
+	FROM (SELECT view, id, window_after,
+			lag(window_until) OVER (PARTITION BY view ORDER BY id) AS before
+		FROM bigbrotr_refresher.history
+		WHERE window_until IS NOT NULL AND outcome <> 'failed'
+			AND xact >= (SELECT xact FROM soak.horizon)) AS h
+	WHERE before <> window_after};
+}
+
+# Do the windows not reach the last rows yet?
+sub windows_behind_sql
+{
+	return q{
+	SELECT count(*) < 2 OR bool_or(CASE c.kind
+		WHEN 'xid8' THEN c.until::xid8 <= (SELECT r.by FROM soak.rows AS r
+			ORDER BY r.by DESC LIMIT 1)
+		ELSE c.until::timestamptz < (SELECT max(r.at) FROM soak.rows AS r) END)
+	FROM bigbrotr_refresher.windows AS c
+	WHERE EXISTS (SELECT FROM soak.rows)};
+}
+
 # The materialized views that are not what their query returns now, of those
 # whose query returns the same again.
 sub different_sql
@@ -303,12 +404,20 @@ sub load_scripts
 	SELECT paused FROM soak.control \gset
 	\if :paused
 	\else
+	SELECT soak.write(1, 3);
+	SET ROLE writer;
 	SELECT * FROM bigbrotr_refresher.run(true);
+	RESET ROLE;
 	SELECT bigbrotr_refresher.refresh('fast');
 	SELECT bigbrotr_refresher.refresh('plain');
 	SELECT bigbrotr_refresher.refresh('concurrent');
 	SELECT bigbrotr_refresher.refresh('steps');
 	SELECT bigbrotr_refresher.refresh('soak."Odd; name"');
+	SELECT bigbrotr_refresher.refresh('soak.by_xid');
+	BEGIN;
+	SELECT soak.write(2);
+	SELECT bigbrotr_refresher.refresh('soak.by_time');
+	COMMIT;
 	\endif
 	};
 
@@ -316,6 +425,10 @@ sub load_scripts
 		events => [
 			'bigbrotr', 'pgbench -n -T 3 -R 15 -c 1 -U writer',
 			0.3, _script_of_events()
+		],
+		rows => [
+			'bigbrotr', 'pgbench -n -T 3 -R 20 -c 4',
+			0.3, _script_of_rows()
 		],
 		documents => [
 			'bigbrotr', 'pgbench -n -T 2 -R 5 -c 1', 0.4,
@@ -359,6 +472,26 @@ sub _script_of_events
 		FROM generate_series(1, 5) AS g) ON CONFLICT DO NOTHING;
 	DELETE FROM event WHERE id IN (SELECT id FROM event
 		WHERE id >= sha256(convert_to(:n::text, 'UTF8')) ORDER BY id LIMIT 5);
+	COMMIT;
+	\endif
+	};
+}
+
+# Windows end while these transactions are on their way.
+sub _script_of_rows
+{
+	return q{
+	SELECT NOT paused AS go FROM soak.control \gset
+	\if :go
+	\set kind random(3, 6)
+	\set pause random(1, 300)
+	BEGIN;
+	SELECT soak.write(:kind);
+	SAVEPOINT a;
+	SELECT soak.write(7);
+	ROLLBACK TO a;
+	\sleep :pause ms
+	SELECT soak.write(:kind, 3);
 	COMMIT;
 	\endif
 	};
