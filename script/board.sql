@@ -17,7 +17,6 @@ RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
     SELECT CASE
-        WHEN s < 0.001 THEN '0 s'
         WHEN s < 1 THEN round(s * 1000) || ' ms'
         WHEN s < 10 THEN trim_scale(round(s, 1)) || ' s'
         WHEN s < 60 THEN floor(s) || ' s'

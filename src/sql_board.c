@@ -35,9 +35,8 @@ static bool board_is_harmful(int code);
 Datum
 bigbrotr_refresher_board_text(PG_FUNCTION_ARGS)
 {
-	text	   *content = PG_GETARG_TEXT_PP(0);
-	const char *next = VARDATA_ANY(content);
-	const char *end = next + VARSIZE_ANY_EXHDR(content);
+	const char *next = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	const char *end = next + strlen(next);
 	int			encoding = GetDatabaseEncoding();
 	Oid			conversion = InvalidOid;
 	StringInfoData page;

@@ -10,7 +10,6 @@ UPDATE bigbrotr_refresher.view_state SET last_attempt = last_attempt - interval 
 	cycle_start = cycle_start - interval '24 min',
 	schedule_start = schedule_start - interval '24 min'
 WHERE failures = 0;
-UPDATE bigbrotr_refresher.view_state SET failures = 3,
-	last_success = last_success - interval '144 min',
+UPDATE bigbrotr_refresher.view_state SET last_success = last_success - interval '144 min',
 	data_as_of = data_as_of - interval '144 min'
 WHERE failures > 0;
