@@ -7,23 +7,22 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
-use PostgreSQL::Test::Utils;
 
 our @EXPORT = qw(doc_blocks doc_links doc_anchors doc_sentences doc_section
   shell_commands);
 
-# doc_blocks(FILE): its blocks of code, each as a hash of "place" (file and
+# doc_blocks(FILE [, TEXT]): its blocks of code, or those of a piece of it, each as a hash of "place" (file and
 # line), "kind" (of a fenced block the word behind the fence, of an indented one
 # what its first line looks like; '' if that is nothing we know) and "text".
 sub doc_blocks
 {
-	my ($file) = @_;
+	my ($file, $text) = @_;
 	my @blocks;
 	my ($block, $indent, $fenced);
 	my $blank = 1;
 	my $number = 0;
 
-	foreach my $line (split /\n/, slurp_file($file))
+	foreach my $line (split /\n/, $text // _slurp($file))
 	{
 		$number++;
 		if ($fenced)
@@ -74,6 +73,16 @@ sub doc_blocks
 		$found->{kind} //= _looks_like($found->{text});
 	}
 	return @blocks;
+}
+
+# Without the modules of the server's tests: dev/test newcomer has none.
+sub _slurp
+{
+	my ($file) = @_;
+
+	open(my $handle, '<', $file) or die "$file: $!";
+	local $/;
+	return scalar <$handle>;
 }
 
 sub _block
@@ -136,7 +145,7 @@ sub shell_commands
 sub _prose
 {
 	my ($file) = @_;
-	my $text = slurp_file($file);
+	my $text = _slurp($file);
 
 	$text =~ s/^(\s*)```.*?^\s*```\s*$//msg;
 	return $text;
@@ -177,7 +186,7 @@ sub doc_anchors
 sub doc_section
 {
 	my ($file, @headings) = @_;
-	my $text = slurp_file($file);
+	my $text = _slurp($file);
 
 	foreach my $heading (@headings)
 	{

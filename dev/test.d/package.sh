@@ -7,6 +7,8 @@
 . dev/test.d/majors.sh
 
 CHROOT=
+# What the results are of
+LABEL=package
 
 test_package() {
 	local major package
@@ -38,10 +40,10 @@ holds() {
 	shift
 
 	if interruptible "$@" >"$SCRATCH/holds.log" 2>&1; then
-		echo "package    $name ... ok"
+		printf "%-10s %s ... ok\n" "$LABEL" "$name"
 		count 1 0
 	else
-		echo "package    $name ... FAILED"
+		printf "%-10s %s ... FAILED\n" "$LABEL" "$name"
 		tail -n 60 "$SCRATCH/holds.log"
 		count 0 1
 	fi
@@ -68,6 +70,16 @@ prints() {
 # bootstrap_package DEB: the smallest Debian there is, and then the package.
 # No cluster is to be made by the server's package, and none started.
 bootstrap_package() {
+	# shellcheck disable=SC2016
+	bootstrap \
+		--essential-hook='mkdir -p "$1/etc/postgresql-common/createcluster.d"' \
+		--essential-hook='echo "create_main_cluster = false" >"$1/etc/postgresql-common/createcluster.d/none.conf"' \
+		--customize-hook="copy-in '$1' /root" \
+		--customize-hook='chroot "$1" sh -c "exec apt-get -q -y install /root/*.deb"'
+}
+
+# bootstrap OPTION...: this machine's Debian, at its smallest, in CHROOT.
+bootstrap() {
 	local codename line options=() sources=()
 
 	codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
@@ -83,11 +95,7 @@ bootstrap_package() {
 	mmdebstrap --mode=root --format=directory --variant=minbase \
 		--aptopt='Acquire::Check-Valid-Until "false"' \
 		--aptopt='APT::Install-Recommends "false"' \
-		"${options[@]}" \
-		--essential-hook='mkdir -p "$1/etc/postgresql-common/createcluster.d"' \
-		--essential-hook='echo "create_main_cluster = false" >"$1/etc/postgresql-common/createcluster.d/none.conf"' \
-		--customize-hook="copy-in '$1' /root" \
-		--customize-hook='chroot "$1" sh -c "exec apt-get -q -y install /root/*.deb"' \
+		"${options[@]}" "$@" \
 		--customize-hook='chmod 1777 "$1/dev/shm"' \
 		"$codename" "$CHROOT" "${sources[@]}"
 }
