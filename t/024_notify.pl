@@ -281,7 +281,9 @@ SKIP:
 	foreach my $size (7000, 1)
 	{
 		my ($code, $stdout, $stderr) = $node->psql('postgres',
-			join(";\n", map { "NOTIFY \"full\", '" . 'x' x $size . "'" } 1 .. 1000));
+			"DO \$\$ BEGIN LOOP
+				PERFORM pg_notify('full', repeat('x', $size)); COMMIT;
+			END LOOP; END \$\$");
 
 		like($stderr, qr/too many notifications/, 'the queue is full');
 	}
