@@ -176,6 +176,11 @@ like(
   $node->psql('postgres', 'SELECT bigbrotr_refresher.run()');
 like($stderr, qr/was left for it\.\nHINT:  Increase .*max_worker_processes/,
 	'and so does run()');
+like(
+	$node->safe_psql('postgres',
+		'SELECT DISTINCT advice FROM bigbrotr_refresher.plan()'),
+	qr/^No worker refreshes it: when the server started, no background worker was left\. Increase "max_worker_processes"/m,
+	'and plan()');
 
 $node->stop;
 done_testing();

@@ -212,6 +212,23 @@ $lock->query_safe('SELECT pg_advisory_unlock(1)');
 is($node->safe_psql('postgres', $counts),
 	'3|3|0|0', 'the next worker serves the next one');
 
+# Until there is one, plan() says so.
+configure($node, 'bigbrotr_refresher.restart_interval' => '1h', interval => '30s');
+wait_until('there is a worker', sub { worker_pid($node, 'postgres') ne '' });
+$node->safe_psql('postgres', 'SELECT pg_terminate_backend('
+	  . worker_pid($node, 'postgres') . ')');
+ok( $node->poll_query_until('postgres',
+		'SELECT bool_and(advice = \'No worker refreshes it: the last one has failed, or could not start. The server log says why.\')
+		FROM bigbrotr_refresher.plan()'),
+	'plan() says that there is none');
+configure($node, 'bigbrotr_refresher.restart_interval' => undef, interval => '1h');
+wait_for_rest($node, 'postgres');
+is( $node->safe_psql('postgres',
+		'SELECT count(advice) FROM bigbrotr_refresher.plan()'),
+	0,
+	'and no more when there is one again');
+
+
 # ---- disabled -----------------------------------------------------------------------
 
 $lock->query_safe('SELECT pg_advisory_lock(1)');
