@@ -79,16 +79,21 @@ view, outcome, started_at, duration: the attempt, as in the history
 lane: the number of the process, from 1';
 
 /*
- * The last cycle of all views of the list, or if there is none, the last one:
- * a row for each lane, a bar for each attempt.
+ * The last cycle of all views of the list that is over, or if there is none, the
+ * last one: a row for each lane, a bar for each attempt.
  */
 CREATE FUNCTION board_cycle()
 RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    WITH cycle AS MATERIALIZED (
-        SELECT n.cycle_start AS start, n.cycle_whole AS whole FROM history AS n
+    WITH running AS MATERIALIZED (
+        SELECT max(s.cycle_start) AS start FROM status() AS s
+        WHERE s.database = current_database() AND s.cycle_duration IS NULL
+    ), cycle AS MATERIALIZED (
+        SELECT n.cycle_start AS start, n.cycle_whole AS whole
+        FROM history AS n
         WHERE n.cycle_whole IS NOT NULL
+            AND n.cycle_start IS DISTINCT FROM (SELECT r.start FROM running AS r)
         ORDER BY n.cycle_whole DESC, n.id DESC LIMIT 1
     ), attempts AS MATERIALIZED (
         SELECT a.*, extract(epoch FROM a.started_at - c.start) AS after,
@@ -142,7 +147,7 @@ BEGIN ATOMIC
         FROM bars AS b GROUP BY b.lane
     )
     SELECT CASE WHEN t.attempts = 0 THEN
-        '<p>No cycle has been recorded.</p>'
+        '<p>The history has no cycle that is over.</p>'
     ELSE format(
         '<p>%s started %s and took %s: %s refreshed, %s failed, %s skipped. '
         'Views in one lane were refreshed one after the other, as by one process.%s</p>'
@@ -437,7 +442,7 @@ th, td { text-align: left; padding: 7px 14px 7px 0; border-bottom: 1px solid var
 thead th { color: var(--dim); font-size: 13px; }
 tbody th { font-weight: 600; max-width: 260px; }
 th.age, td.age { width: 21%; }
-td.age span { color: var(--dim); font-size: 12px; line-height: 1.2; display: block; }
+td.age span { padding-top: 2px; color: var(--dim); font-size: 12px; line-height: 1.2; display: block; }
 td.days { width: 25%; min-width: 190px; }
 .number { text-align: right; padding-right: 0; font-variant-numeric: tabular-nums; }
 .state { display: block; color: var(--dim); font-weight: 400; font-size: 13px; }

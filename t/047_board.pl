@@ -64,7 +64,9 @@ foreach my $database (sort keys %names)
 
 $node->safe_psql(
 	'postgres', q{
+	ALTER DATABASE postgres SET bigbrotr_refresher.views = 'first; held';
 	CREATE EXTENSION bigbrotr_refresher;
+	CREATE MATERIALIZED VIEW first AS SELECT 1 AS x;
 	CREATE MATERIALIZED VIEW held AS SELECT 1 AS x;
 	CREATE FUNCTION held_refresh() RETURNS void LANGUAGE sql AS
 	'SELECT pg_advisory_xact_lock(1); REFRESH MATERIALIZED VIEW public.held';
@@ -72,7 +74,7 @@ $node->safe_psql(
 });
 like(page(), qr/Nothing is being refreshed now/, 'nothing is being refreshed');
 like(page(), qr/>resting<|>idle</, 'the worker is at rest');
-like(page(), qr/The last cycle of all views started .*: 1 refreshed, 0 failed/,
+like(page(), qr/The last cycle of all views started .*: 2 refreshed, 0 failed/,
 	'the last cycle is told');
 
 my $lock = hold($node, 'postgres', 1);
@@ -83,6 +85,8 @@ like(
 	page(),
 	qr/<li class="running"><bdi>held<\/bdi> for [0-9.]+ m?s, \d+ % of what its last refresh took<svg/,
 	'the current view is shown, with its progress');
+like(page(), qr/The last cycle of all views started .*: 2 refreshed, 0 failed/,
+	'a cycle that is not over is not the last one');
 $lock->quit;
 wait_until('the cycle is over',
 	sub { page() =~ /Nothing is being refreshed now/ });
