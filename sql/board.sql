@@ -144,6 +144,24 @@ SET LOCAL search_path = shadow, pg_catalog, public;
 SELECT pg_catalog.regexp_count(bigbrotr_refresher.board(), '<svg class="bar ') AS bars;
 COMMIT;
 
+-- ---- a long history ----------------------------------------------------------
+
+-- Of 100,000 rows it reads the last 20,000.
+SELECT count(attempt('old', start - n * interval '10 s', '-1 day', '1 s', 'refreshed', NULL, NULL))
+FROM cycle, generate_series(1, 100000) AS n;
+ANALYZE bigbrotr_refresher.history;
+CREATE FUNCTION rows_read() RETURNS numeric LANGUAGE sql AS $$
+	SELECT sum(pg_stat_get_xact_tuples_returned(oid)) FROM (
+		SELECT 'bigbrotr_refresher.history'::regclass::oid AS oid
+		UNION ALL SELECT indexrelid FROM pg_index WHERE indrelid = 'bigbrotr_refresher.history'::regclass) AS r
+$$;
+BEGIN;
+SELECT rows_read() AS before \gset
+SELECT regexp_count(bigbrotr_refresher.board(), 'class="view"') AS views;
+SELECT rows_read() - :before BETWEEN 20000 AND 60000 AS few;
+COMMIT;
+DROP FUNCTION rows_read;
+
 -- ---- who may ------------------------------------------------------------------
 
 -- What it is made of
