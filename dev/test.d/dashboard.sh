@@ -81,9 +81,10 @@ npm_packages() {
 		say "fetching by npm: $name"
 		new=$(mktemp -d "$CACHE/npm/new.XXXXXX")
 		on_exit rm -rf "$new"
-		if ! npm pack --silent --pack-destination "$new" "$name" >"$new/log" 2>&1
+		if ! npm pack --loglevel=error --fetch-retries=1 --cache "$new/cache" \
+			--pack-destination "$new" "$name" >"$new/log" 2>&1
 		then
-			tail -n 5 "$new/log" >&2
+			head -n 5 "$new/log" >&2
 			return 1
 		fi
 		mv "$new"/*.tgz "$file"
