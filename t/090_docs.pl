@@ -26,7 +26,7 @@ push @files, "$top/docs/migrate-from-the-python-service.md";
 
 # Blocks of these kinds show something that is not to be executed, or not here:
 # dev/test monitoring does what is for a docker deployment, "console".
-my %shown = map { $_ => 1 } qw(text console);
+my %shown = map { $_ => 1 } qw(text json console);
 
 # Blocks, and commands of blocks, that cannot run here
 my @not_here = (
