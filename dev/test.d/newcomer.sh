@@ -79,6 +79,10 @@ newcomer_steps() {
 }
 
 newcomer_sh() {
+	if grep -q '^psql ' "$1"; then
+		inside_postgres sh -ec "cd /tmp; $(cat "$1")"
+		return
+	fi
 	inside sh -ec "cd /root/checkout; $(cat "$1")"
 }
 
