@@ -25,8 +25,9 @@ push @files, grep { !/migrate/ } sort glob("$top/docs/*.md");
 push @files, "$top/docs/migrate-from-the-python-service.md";
 
 # Blocks of these kinds show something that is not to be executed, or not here:
-# dev/test monitoring does what is for a docker deployment, "console".
-my %shown = map { $_ => 1 } qw(text json console);
+# dev/test monitoring does what is for a docker deployment, "console", and
+# dev/test engines what is for Citus.
+my %shown = map { $_ => 1 } qw(text json console citus);
 
 # Blocks, and commands of blocks, that cannot run here
 my @not_here = (

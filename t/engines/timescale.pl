@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/..", $FindBin::RealBin;
 
+use Docs;
 use Engines;
 use PostgreSQL::Test::Utils;
 use Refresher;
@@ -115,6 +116,19 @@ change_and_look('TRUNCATE', 'TRUNCATE readings');
 change_and_look('rows again', "INSERT INTO readings SELECT '2026-02-01'::timestamptz + g * interval '1 min', g % 3, g
 	FROM generate_series(1, 3000) AS g");
 change_and_look('the aggregate is refreshed', "CALL refresh_continuous_aggregate('hourly', NULL, NULL)");
+
+# A continuous aggregate has a procedure of ours, by the lines of docs/scale.md.
+my ($procedure) = map { $_->{text} } grep { $_->{text} =~ /hourly_refresh/ }
+  doc_blocks("$FindBin::RealBin/../../docs/scale.md");
+$node->safe_psql('postgres', $procedure);
+$node->safe_psql('postgres', "INSERT INTO readings SELECT now() - interval '1 day', 100, 1");
+configure($node, views => 'hourly, *');
+my %outcome = next_outcomes($node);
+is($outcome{hourly}, 'refreshed', 'a procedure refreshes a continuous aggregate');
+is( $node->safe_psql('postgres', 'SELECT rows FROM _timescaledb_internal._materialized_hypertable_3
+		WHERE device = 100'),
+	1, 'with what is new');
+configure($node, views => '*');
 
 # A part of a view
 $node->safe_psql('postgres', "UPDATE readings SET value = 0");
