@@ -15,9 +15,9 @@ OBJS = \
 	src/worker/schedule.o \
 	src/worker/worker.o \
 	src/cycle/cycle.o \
+	src/cycle/participant.o \
 	src/cycle/queue.o \
 	src/cycle/rank.o \
-	src/cycle/work.o \
 	src/record/claim.o \
 	src/record/deadlock.o \
 	src/record/history.o \

@@ -167,7 +167,7 @@ define_parameters(void)
 {
 	DefineCustomBoolVariable(REFRESHER_NAME ".enabled",
 							 "Refreshes views.",
-							 "When turned off, the view in hand is finished and no other is begun.",
+							 "When turned off, the current view is finished and no other is begun.",
 							 &refresher_enabled, true,
 							 PGC_SUSET, 0,
 							 NULL, NULL, NULL);

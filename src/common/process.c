@@ -41,7 +41,7 @@ process_describe(BackgroundWorker *process, const char *function,
 
 /*
  * Handle signals from now on: SIGTERM ends the process at once, SIGINT cancels
- * the view in hand, SIGHUP has the configuration read anew.
+ * the current view, SIGHUP has the configuration read anew.
  */
 void
 process_handle_signals(void)

@@ -7,7 +7,7 @@
  * memory, and helpers live for as long as the cycle does.  They are dynamic
  * background workers that do nothing but work on the queue; the worker works
  * on it as well.  So a helper that cannot be started, or that ends, costs
- * speed and nothing else: what it had in hand is reported as failed by the
+ * speed and nothing else: its current view is reported as failed by the
  * worker, and others take the rest.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
@@ -32,7 +32,7 @@
 #include "src/refresh/refresh.h"
 #include "src/common/settings.h"
 #include "src/record/status.h"
-#include "src/cycle/work.h"
+#include "src/cycle/participant.h"
 
 #define CYCLE_HELPER_TYPE	"bigbrotr_refresher helper"
 
@@ -96,7 +96,7 @@ cycle_run(const RefreshPlan *plan, QueueItem *items, TimestampTz start,
 		queue_set_processes(queue, claim_queue_lock(),
 							1 + cycle_team.nhelpers);
 	}
-	work_on(queue, shared ? claim_queue_lock() : NULL, true);
+	participant_run(queue, shared ? claim_queue_lock() : NULL, true);
 
 	result->duration = elapsed_since(begin);
 	cycle_collect(queue, items, result);
@@ -311,7 +311,7 @@ bigbrotr_refresher_helper_main(Datum main_arg)
 	claim_join(args.slot);
 	status_join();
 	queue = dsm_segment_address(segment);
-	work_join(queue, claim_queue_lock());
+	participant_join(queue, claim_queue_lock());
 	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, 0);
 	refresh_force_settings();
 
@@ -319,5 +319,5 @@ bigbrotr_refresher_helper_main(Datum main_arg)
 	SetConfigOption("search_path", queue_search_path(queue), PGC_USERSET,
 					PGC_S_OVERRIDE);
 
-	work_on(queue, claim_queue_lock(), false);
+	participant_run(queue, claim_queue_lock(), false);
 }

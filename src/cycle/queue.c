@@ -525,7 +525,7 @@ queue_stop(Queue *queue, LWLock *lock)
 /*
  * Wait until there may be something to take, or nothing will be any more.
  *
- * "for_others": wait also for what others have in hand, and for what they
+ * "for_others": wait also for the views of others, and for what they
  * abandon.
  */
 void

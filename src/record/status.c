@@ -30,7 +30,7 @@ static void status_count(StatusCounts *counts, RefreshOutcome outcome);
 static void status_report(const Slot *slot, StatusReport *report);
 
 /*
- * Work for a database: if the process ends with a view in hand, say so.
+ * Work for a database: if the process ends in the middle of a view, say so.
  */
 void
 status_join(void)
@@ -168,7 +168,7 @@ status_begin_view(const char *label, int64 usual)
 }
 
 /*
- * A process that may have a view in hand ends.
+ * A process ends, maybe in the middle of a view.
  */
 static void
 status_leave(int code, Datum arg)

@@ -16,7 +16,7 @@
  *
  * SIGTERM is die(): it ends a running refresh at once and the process with
  * exit code 1, after which the launcher starts another one.  SIGHUP has the
- * configuration read anew.  SIGINT cancels the view in hand.
+ * configuration read anew.  SIGINT cancels the current view.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * work.c
+ * participant.c
  *	  What one process does of a cycle: view after view, until none is left.
  *
  * Takes views from the queue, refreshes them, and reports each to the server
@@ -36,10 +36,10 @@
 #include "src/record/claim.h"
 #include "src/record/notify.h"
 #include "src/record/status.h"
-#include "src/cycle/work.h"
+#include "src/cycle/participant.h"
 
-/* The view in hand */
-typedef struct WorkView
+/* The view that this process is at */
+typedef struct CurrentView
 {
 	Queue	   *queue;
 	const QueueView *view;
@@ -47,94 +47,96 @@ typedef struct WorkView
 	ViewSettings own;			/* what holds for it */
 	ViewState	before;			/* if it fails, this is */
 	RefreshResult *result;
-} WorkView;
+} CurrentView;
 
-/* For a helper that ends: what it worked on, and what it has in hand, if any */
-static Queue *work_shared_queue;
-static LWLock *work_shared_lock;
-static WorkView *work_in_hand;
+/* For the exit callback: the queue that this helper works on, and its view */
+static Queue *participant_queue;
+static LWLock *participant_lock;
+static CurrentView *participant_current;
 
 /* The list that the cycle follows */
-static uint64 work_list_hash;
+static uint64 participant_list_hash;
 
 /* How many cores the machine has, if that is known */
-static int	work_cores;
+static int	participant_cores;
 
-static void work_leave(int code, Datum arg);
-static bool work_goes_on(const Queue *queue);
-static void work_refresh(Queue *queue, LWLock *lock, int index, int active);
-static void work_attempt(WorkView *in_hand, int active);
-static void work_fold_backlog(WorkView *in_hand, int active);
-static void work_finish(WorkView *in_hand, LWLock *lock);
-static bool work_skip(WorkView *in_hand);
-static void work_try_to_skip(void *arg);
-static int	work_parallel_workers(int active);
-static RefreshTarget work_target(const QueueView *view,
-								 const ViewSettings *own);
-static void work_before_commit(const RefreshResult *result, void *arg);
-static void work_set_data_as_of(WorkView *in_hand);
-static void work_finish_abandoned(Queue *queue, LWLock *lock, int index);
-static void work_keep(void *arg);
-static void work_keep_failure(void *arg);
-static void work_report_view(const QueueView *view,
-							 const RefreshResult *result);
-static void work_report_failure(const QueueView *view,
-								const RefreshResult *result);
+static void participant_leave(int code, Datum arg);
+static bool participant_goes_on(const Queue *queue);
+static void participant_refresh(Queue *queue, LWLock *lock, int index,
+								int active);
+static void participant_attempt(CurrentView *current, int active);
+static void participant_fold_backlog(CurrentView *current, int active);
+static void participant_finish(CurrentView *current, LWLock *lock);
+static bool participant_skip(CurrentView *current);
+static void participant_try_to_skip(void *arg);
+static int	participant_parallel_workers(int active);
+static RefreshTarget participant_target(const QueueView *view,
+										const ViewSettings *own);
+static void participant_before_commit(const RefreshResult *result, void *arg);
+static void participant_set_data_as_of(CurrentView *current);
+static void participant_finish_abandoned(Queue *queue, LWLock *lock,
+										 int index);
+static void participant_keep(void *arg);
+static void participant_keep_failure(void *arg);
+static void participant_report_view(const QueueView *view,
+									const RefreshResult *result);
+static void participant_report_failure(const QueueView *view,
+									   const RefreshResult *result);
 
 /*
- * Be a helper: if the process ends with a view in hand, have the leader know.
+ * Be a helper: if the process ends in the middle of a view, tell the leader.
  */
 void
-work_join(Queue *queue, LWLock *lock)
+participant_join(Queue *queue, LWLock *lock)
 {
-	work_shared_queue = queue;
-	work_shared_lock = lock;
-	before_shmem_exit(work_leave, (Datum) 0);
+	participant_queue = queue;
+	participant_lock = lock;
+	before_shmem_exit(participant_leave, (Datum) 0);
 }
 
 static void
-work_leave(int code, Datum arg)
+participant_leave(int code, Datum arg)
 {
 	/* The queue, and what we may wait for in it, will be gone soon. */
 	ConditionVariableCancelSleep();
-	if (work_in_hand == NULL)
+	if (participant_current == NULL)
 		return;
-	if (work_in_hand->result->committed)
-		work_finish(work_in_hand, work_shared_lock);
+	if (participant_current->result->committed)
+		participant_finish(participant_current, participant_lock);
 	else
-		queue_abandon(work_shared_queue, work_shared_lock,
-					  work_in_hand->view - work_shared_queue->views);
+		queue_abandon(participant_queue, participant_lock,
+					  participant_current->view - participant_queue->views);
 }
 
 /*
  * Work on a cycle until there is nothing left of it to do.  To be called
  * outside of a transaction.  Raises no ERROR for a view's sake.
  *
- * The leader also waits for what others have in hand, and reports what they
+ * The leader also waits for the views of others, and reports what they
  * abandon.
  */
 void
-work_on(Queue *queue, LWLock *lock, bool leader)
+participant_run(Queue *queue, LWLock *lock, bool leader)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "bigbrotr_refresher view",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 
-	work_list_hash = refresher_view_list_hash;
-	work_cores = (int) sysconf(_SC_NPROCESSORS_ONLN);
+	participant_list_hash = refresher_view_list_hash;
+	participant_cores = (int) sysconf(_SC_NPROCESSORS_ONLN);
 	for (;;)
 	{
 		int			active;
 		int			view;
 
-		if (!work_goes_on(queue))
+		if (!participant_goes_on(queue))
 			queue_stop(queue, lock);
 		if (leader && lock != NULL &&
 			(view = queue_take_abandoned(queue, lock)) >= 0)
-			work_finish_abandoned(queue, lock, view);
+			participant_finish_abandoned(queue, lock, view);
 		else if ((view = queue_take(queue, lock, &active)) >= 0)
-			work_refresh(queue, lock, view, active);
+			participant_refresh(queue, lock, view, active);
 		else if (queue_is_over(queue, lock, leader))
 			break;
 		else
@@ -150,65 +152,65 @@ work_on(Queue *queue, LWLock *lock, bool leader)
  * May the cycle go on to its next view?
  */
 static bool
-work_goes_on(const Queue *queue)
+participant_goes_on(const Queue *queue)
 {
 	CHECK_FOR_INTERRUPTS();
 	status_reload();
 	return (refresher_enabled || queue->insisted) &&
 		claim_news().served &&
-		refresher_view_list_hash == work_list_hash;
+		refresher_view_list_hash == participant_list_hash;
 }
 
 /*
  * Refresh one view that was taken from the queue, or skip it.
  */
 static void
-work_refresh(Queue *queue, LWLock *lock, int index, int active)
+participant_refresh(Queue *queue, LWLock *lock, int index, int active)
 {
 	QueueView  *view = &queue->views[index];
 	RefreshResult result = {0};
-	WorkView	in_hand = {0};
+	CurrentView current = {0};
 
 	view->started_at = GetCurrentTimestamp();
 	status_begin_view(view->label, view->known.duration);
-	in_hand.queue = queue;
-	in_hand.view = view;
-	in_hand.known = in_hand.before = view->known;
-	in_hand.result = &result;
-	work_in_hand = &in_hand;
+	current.queue = queue;
+	current.view = view;
+	current.known = current.before = view->known;
+	current.result = &result;
+	participant_current = &current;
 
-	if (!refresh_begin(queue_settings(queue, view), &in_hand.own, &result))
+	if (!refresh_begin(queue_settings(queue, view), &current.own, &result))
 		result.duration = elapsed_since(view->began);
-	else if (work_skip(&in_hand))
+	else if (participant_skip(&current))
 		refresh_end();
 	else
 	{
-		work_attempt(&in_hand, active);
-		work_fold_backlog(&in_hand, active);
+		participant_attempt(&current, active);
+		participant_fold_backlog(&current, active);
 	}
-	work_finish(&in_hand, lock);
-	work_in_hand = NULL;
+	participant_finish(&current, lock);
+	participant_current = NULL;
 }
 
 /*
- * Refresh the view in hand.  Its settings are in force, until the end of this.
+ * Refresh the current view.  Its settings are in force, until the end of this.
  */
 static void
-work_attempt(WorkView *in_hand, int active)
+participant_attempt(CurrentView *current, int active)
 {
-	const QueueView *view = in_hand->view;
-	RefreshTarget target = work_target(view, &in_hand->own);
+	const QueueView *view = current->view;
+	RefreshTarget target = participant_target(view, &current->own);
 	RefreshRequest request = {0};
 
 	request.target = &target;
 	request.activity = psprintf("refreshing %s (%d/%d)", view->qualified,
-								view->number, in_hand->queue->nviews);
-	request.refresh_timeout = in_hand->own.refresh_timeout;
-	request.lock_timeout = in_hand->own.lock_timeout;
-	request.parallel_workers = work_parallel_workers(active);
-	request.before_commit = work_before_commit;
-	request.before_commit_arg = in_hand;
-	refresh_view(&request, in_hand->result);
+								view->number, current->queue->nviews);
+	request.refresh_timeout = current->own.refresh_timeout;
+	request.lock_timeout = current->own.lock_timeout;
+	request.parallel_workers = participant_parallel_workers(active);
+	request.before_commit = participant_before_commit;
+	request.before_commit_arg = current;
+	refresh_view(&request, current->result);
 }
 
 /*
@@ -216,21 +218,21 @@ work_attempt(WorkView *in_hand, int active)
  * each as a refresh of its own.
  */
 static void
-work_fold_backlog(WorkView *in_hand, int active)
+participant_fold_backlog(CurrentView *current, int active)
 {
-	RefreshResult *result = in_hand->result;
+	RefreshResult *result = current->result;
 	int64		backlog = result->window.limit;
 
 	while (result->committed && !result->window.empty &&
-		   result->window.end < backlog && work_goes_on(in_hand->queue))
+		   result->window.end < backlog && participant_goes_on(current->queue))
 	{
-		work_report_view(in_hand->view, result);
-		in_hand->before = in_hand->known;
-		status_begin_view(in_hand->view->label, in_hand->known.duration);
-		if (!refresh_begin(queue_settings(in_hand->queue, in_hand->view),
-						   &in_hand->own, result))
+		participant_report_view(current->view, result);
+		current->before = current->known;
+		status_begin_view(current->view->label, current->known.duration);
+		if (!refresh_begin(queue_settings(current->queue, current->view),
+						   &current->own, result))
 			break;
-		work_attempt(in_hand, active);
+		participant_attempt(current, active);
 	}
 }
 
@@ -239,26 +241,26 @@ work_fold_backlog(WorkView *in_hand, int active)
  * the queue know.
  */
 static void
-work_finish(WorkView *in_hand, LWLock *lock)
+participant_finish(CurrentView *current, LWLock *lock)
 {
-	const RefreshResult *result = in_hand->result;
-	ViewState  *known = &in_hand->known;
+	const RefreshResult *result = current->result;
+	ViewState  *known = &current->known;
 
 	if (result->outcome == REFRESH_REFRESHED)
 		known->duration = result->duration;
 	else if (result->outcome == REFRESH_FAILED)
 	{
 		/* What was not committed has changed nothing. */
-		*known = in_hand->before;
+		*known = current->before;
 		known->failures++;
 		known->mark.known = false;
 	}
-	work_report_view(in_hand->view, result);
+	participant_report_view(current->view, result);
 	if (result->outcome == REFRESH_FAILED)
-		(void) attempt_or_report(work_keep_failure, in_hand);
+		(void) attempt_or_report(participant_keep_failure, current);
 	status_end_view(result->outcome);
-	queue_finish(in_hand->queue, lock,
-				 in_hand->view - in_hand->queue->views, result->outcome, known);
+	queue_finish(current->queue, lock,
+				 current->view - current->queue->views, result->outcome, known);
 }
 
 /*
@@ -270,17 +272,17 @@ work_finish(WorkView *in_hand, LWLock *lock)
  * refreshed.
  */
 static bool
-work_skip(WorkView *in_hand)
+participant_skip(CurrentView *current)
 {
-	RefreshResult *result = in_hand->result;
+	RefreshResult *result = current->result;
 
-	in_hand->known.mark.known = false;
-	if (!in_hand->own.skip_unchanged)
+	current->known.mark.known = false;
+	if (!current->own.skip_unchanged)
 		return false;
-	if (!attempt_or_report(work_try_to_skip, in_hand))
+	if (!attempt_or_report(participant_try_to_skip, current))
 	{
-		in_hand->known = in_hand->view->known;
-		in_hand->known.mark.known = false;
+		current->known = current->view->known;
+		current->known.mark.known = false;
 		result->outcome = REFRESH_PENDING;
 	}
 	result->committed = result->outcome == REFRESH_SKIPPED;
@@ -289,25 +291,25 @@ work_skip(WorkView *in_hand)
 }
 
 static void
-work_try_to_skip(void *arg)
+participant_try_to_skip(void *arg)
 {
-	WorkView   *in_hand = arg;
-	const QueueView *view = in_hand->view;
-	ChangeMark *mark = &in_hand->known.mark;
+	CurrentView *current = arg;
+	const QueueView *view = current->view;
+	ChangeMark *mark = &current->known.mark;
 	uint64		epoch = status_counts_epoch();
 	const char *hint;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	(void) change_read_mark(view->relid, mark, &hint);
 	mark->epoch = epoch;
-	if (!in_hand->queue->forced && view->known.failures == 0 &&
+	if (!current->queue->forced && view->known.failures == 0 &&
 		change_mark_equal(mark, &view->known.mark))
 	{
-		in_hand->result->outcome = REFRESH_SKIPPED;
-		in_hand->result->started_at = view->started_at;
-		in_hand->result->duration = elapsed_since(view->began);
-		work_set_data_as_of(in_hand);
-		work_keep(in_hand);
+		current->result->outcome = REFRESH_SKIPPED;
+		current->result->started_at = view->started_at;
+		current->result->duration = elapsed_since(view->began);
+		participant_set_data_as_of(current);
+		participant_keep(current);
 	}
 	PopActiveSnapshot();
 }
@@ -320,19 +322,19 @@ work_try_to_skip(void *arg)
  * cores, and a parallel query needs more processor time in all.
  */
 static int
-work_parallel_workers(int active)
+participant_parallel_workers(int active)
 {
 	active = Min(active, refresher_max_workers);
-	if (active <= 1 || work_cores <= 0)
+	if (active <= 1 || participant_cores <= 0)
 		return -1;
-	return Max(work_cores - active, 0) / active;
+	return Max(participant_cores - active, 0) / active;
 }
 
 /*
  * The target as it was planned; points into the queue.
  */
 static RefreshTarget
-work_target(const QueueView *view, const ViewSettings *own)
+participant_target(const QueueView *view, const ViewSettings *own)
 {
 	RefreshTarget target = {0};
 
@@ -350,76 +352,76 @@ work_target(const QueueView *view, const ViewSettings *own)
  * In the transaction of a refresh that has gone well so far.
  */
 static void
-work_before_commit(const RefreshResult *result, void *arg)
+participant_before_commit(const RefreshResult *result, void *arg)
 {
-	WorkView   *in_hand = arg;
+	CurrentView *current = arg;
 
-	in_hand->known.failures = 0;
+	current->known.failures = 0;
 	if (result->outcome == REFRESH_SKIPPED)
 	{
-		work_set_data_as_of(in_hand);
-		work_keep(in_hand);
+		participant_set_data_as_of(current);
+		participant_keep(current);
 		return;
 	}
-	in_hand->known.duration = result->duration;
-	in_hand->known.rows_changed = result->merged ?
+	current->known.duration = result->duration;
+	current->known.rows_changed = result->merged ?
 		merge_sum(&result->rows) : result->window.rows;
-	change_mark_settle(&in_hand->known.mark, in_hand->view->relid);
-	work_set_data_as_of(in_hand);
-	work_keep(in_hand);
-	notify_outcome(in_hand->view->label, result, 0);
+	change_mark_settle(&current->known.mark, current->view->relid);
+	participant_set_data_as_of(current);
+	participant_keep(current);
+	notify_outcome(current->view->label, result, 0);
 }
 
 /*
  * The data of a view is as old as the oldest that it was made of.
  */
 static void
-work_set_data_as_of(WorkView *in_hand)
+participant_set_data_as_of(CurrentView *current)
 {
-	const RefreshResult *result = in_hand->result;
+	const RefreshResult *result = current->result;
 	TimestampTz as_of = result->started_at;
-	TimestampTz reads_as_of = in_hand->view->reads_as_of;
+	TimestampTz reads_as_of = current->view->reads_as_of;
 
 	if (result->window.used)
 		as_of = result->window.as_of;
 	if (as_of != 0 && reads_as_of != 0)
 		as_of = Min(as_of, reads_as_of);
-	in_hand->known.data_as_of = as_of;
+	current->known.data_as_of = as_of;
 }
 
 /*
  * Report and finish a view whose process is gone.
  */
 static void
-work_finish_abandoned(Queue *queue, LWLock *lock, int index)
+participant_finish_abandoned(Queue *queue, LWLock *lock, int index)
 {
 	const QueueView *view = &queue->views[index];
-	WorkView	in_hand = {0};
+	CurrentView current = {0};
 	RefreshResult result = {0};
 	ErrorData	error = {0};
 
 	error.sqlerrcode = ERRCODE_ADMIN_SHUTDOWN;
 	error.message = "the process that refreshed the view ended";
 	error.hint = "The server log says why.";
-	in_hand.queue = queue;
-	in_hand.view = view;
-	in_hand.known = in_hand.before = view->known;
-	in_hand.result = &result;
+	current.queue = queue;
+	current.view = view;
+	current.known = current.before = view->known;
+	current.result = &result;
 	result.outcome = REFRESH_FAILED;
 	result.started_at = view->started_at;
 	result.duration = elapsed_since(view->began);
 	result.error = &error;
-	work_finish(&in_hand, lock);
+	participant_finish(&current, lock);
 }
 
 /*
  * Keep an attempt in the history, in the current transaction.
  */
 static void
-work_keep(void *arg)
+participant_keep(void *arg)
 {
-	const WorkView *in_hand = arg;
-	HistoryCycle cycle = {in_hand->queue->nviews, in_hand->queue->whole};
+	const CurrentView *current = arg;
+	HistoryCycle cycle = {current->queue->nviews, current->queue->whole};
 
 	if (refresher_history_retention == 0)
 		return;
@@ -430,29 +432,29 @@ work_keep(void *arg)
 	 * refresh we cannot know that: what it has written on other servers may
 	 * depend on this COMMIT.
 	 */
-	if (in_hand->result->outcome != REFRESH_REFRESHED)
+	if (current->result->outcome != REFRESH_REFRESHED)
 		(void) set_config_option("synchronous_commit", "off",
 								 PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_LOCAL, true, 0, false);
-	history_write(in_hand->view->label, &in_hand->known, &cycle,
-				  in_hand->result);
+	history_write(current->view->label, &current->known, &cycle,
+				  current->result);
 
 	/* What number it has is nothing for the views' functions to see. */
 	ResetSequenceCaches();
 }
 
 static void
-work_keep_failure(void *arg)
+participant_keep_failure(void *arg)
 {
-	const WorkView *in_hand = arg;
+	const CurrentView *current = arg;
 
-	work_keep(arg);
-	notify_outcome(in_hand->view->label, in_hand->result,
-				   in_hand->known.failures);
+	participant_keep(arg);
+	notify_outcome(current->view->label, current->result,
+				   current->known.failures);
 }
 
 static void
-work_report_view(const QueueView *view, const RefreshResult *result)
+participant_report_view(const QueueView *view, const RefreshResult *result)
 {
 	StringInfoData line;
 
@@ -460,7 +462,7 @@ work_report_view(const QueueView *view, const RefreshResult *result)
 		return;
 	if (result->outcome == REFRESH_FAILED)
 	{
-		work_report_failure(view, result);
+		participant_report_failure(view, result);
 		return;
 	}
 	initStringInfo(&line);
@@ -493,7 +495,7 @@ work_report_view(const QueueView *view, const RefreshResult *result)
  * and context.
  */
 static void
-work_report_failure(const QueueView *view, const RefreshResult *result)
+participant_report_failure(const QueueView *view, const RefreshResult *result)
 {
 	const ErrorData *error = result->error;
 	StringInfoData line;
