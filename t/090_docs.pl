@@ -53,6 +53,7 @@ my $node = new_node('docs', databases => '', shared_preload_libraries => '',
 	max_worker_processes => 16, max_connections => 40);
 my $conf = $node->data_dir . '/docs.conf';
 my $base_conf = '';
+my $databases = 'mydb, bigbrotr, windows';
 
 append_to_file($conf, '');
 $node->append_conf('postgresql.conf', "include = 'docs.conf'\n");
@@ -152,7 +153,7 @@ my %execute = (
 		{
 			$node->restart;
 			$base_conf ||= $block->{text}
-			  . "bigbrotr_refresher.databases = 'mydb, bigbrotr, windows'\n";
+			  . "bigbrotr_refresher.databases = '$databases'\n";
 		}
 		# Of a value that is wrong, or of a parameter that does not exist
 		$wrong //= $node->safe_psql('postgres', q{
@@ -161,7 +162,18 @@ my %execute = (
 			WHERE f.sourcefile LIKE '%/docs.conf'
 				AND (f.error IS NOT NULL OR s.short_desc IS NULL)});
 		set_conf($base_conf);
-		$node->restart if $block->{text} =~ /^shared_preload_libraries/m;
+		if ($block->{text} =~ /^shared_preload_libraries/m)
+		{
+			$node->restart;
+		}
+		elsif ($base_conf ne '')
+		{
+			# A reload that an earlier block asked for may have read this one.
+			$node->reload;
+			$node->poll_query_until('postgres',
+				"SELECT current_setting('bigbrotr_refresher.databases') = '$databases'")
+			  or die 'the server does not read its configuration';
+		}
 		return $wrong eq '' ? undef : $wrong;
 	},
 	sh => sub {
