@@ -164,8 +164,13 @@ is( $node->safe_psql('ascii',
 
 # The names of databases and roles in them
 configure($node, enabled => 'off');
-my (undef, undef, $error) =
-  $node->psql("caf\xe9", 'SELECT bigbrotr_refresher.run()');
+my (undef, undef, $error) = $node->psql(
+	"caf\xe9", q{
+	CREATE ROLE operator;
+	GRANT USAGE ON SCHEMA bigbrotr_refresher TO operator;
+	GRANT EXECUTE ON FUNCTION bigbrotr_refresher.run(boolean) TO operator;
+	SET ROLE operator;
+	SELECT bigbrotr_refresher.run()});
 like($error, qr/the worker of database "caf\\xe9" is disabled/,
 	'the name of a database in an error is text');
 latin('latin', "CREATE ROLE \"jos\xe9\"");
