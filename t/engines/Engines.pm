@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Refresher;
 use Test::More;
 
-our @EXPORT = qw(need_engine citus_cluster kill_node);
+our @EXPORT = qw(need_engine citus_cluster);
 
 # need_engine(LIBRARY): skip the whole test if the server does not have it.
 sub need_engine
@@ -42,7 +42,8 @@ sub citus_cluster
 			wal_level => 'logical',
 			max_prepared_transactions => 100,
 			max_worker_processes => 16,
-			'citus.node_conninfo' => 'sslmode=disable',
+			'citus.node_conninfo' => 'sslmode=disable keepalives_idle=60 keepalives_interval=10 '
+			  . 'keepalives_count=3 tcp_user_timeout=90000',
 			'citus.recover_2pc_interval' => '1s',
 			$number == 0 ? %settings : ());
 

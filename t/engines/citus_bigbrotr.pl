@@ -49,6 +49,30 @@ my @blocks = doc_blocks("$FindBin::RealBin/../../docs/scale.md");
 my ($distribute, $windows) = map { $_->{text} } grep { $_->{kind} eq 'citus' } @blocks;
 my ($settings) = map { $_->{text} } grep { $_->{kind} eq 'ini' } @blocks;
 $schema .= $distribute;
+
+# What Citus refuses, as the page says
+my $tables = $schema =~ s/\Q$distribute\E//r;
+my $references = "SELECT create_reference_table('relay'); SELECT create_reference_table('metadata')";
+my $event = "$references; SELECT create_distributed_table('event', 'id')";
+foreach my $case (
+	[ "ALTER TABLE event_relay ADD FOREIGN KEY (event_id) REFERENCES event; $event",
+		qr/foreign keys from reference tables and local tables to distributed tables are not supported/ ],
+	[ "$references; SELECT create_distributed_table('relay_metadata', 'metadata_id')",
+		qr/constraints that do not include the partition column/ ],
+	[ "$event; SELECT create_distributed_table('event_relay', 'relay_url', colocate_with => 'none');
+		ALTER TABLE event_relay ADD FOREIGN KEY (event_id) REFERENCES event",
+		qr/cannot create foreign key constraint/ ],
+	[ "$event; CREATE TRIGGER t AFTER INSERT ON event FOR EACH ROW
+		EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+		qr/triggers are not supported on distributed tables/ ])
+{
+	my ($sql, $error) = @$case;
+	my ($status, undef, $stderr) = $node->psql('postgres',
+		"BEGIN; CREATE SCHEMA refused; SET LOCAL search_path = refused; $tables; $sql");
+
+	like($stderr, $error, 'Citus refuses: ' . ($sql =~ s/\s+/ /gr));
+}
+
 my $file = PostgreSQL::Test::Utils::tempdir() . '/schema.sql';
 append_to_file($file, $schema);
 psql_file("$demo/roles.sql");
