@@ -261,6 +261,57 @@ is( $node->safe_psql('postgres', 'SELECT count(*) FROM careless WHERE kind = 99'
 is( $node->safe_psql('postgres', 'SELECT n FROM careful WHERE kind = 99'),
 	1, 'who does has folded it');
 
+# A writer is over on the coordinator, and one of the nodes has not heard of it
+# yet.  By transaction its row there is lost; by time its start holds windows back.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE both_nodes (id bigint, kind int, by xid8 DEFAULT pg_current_xact_id(),
+		at timestamptz DEFAULT now());
+	SELECT create_distributed_table('both_nodes', 'id');
+});
+my %type = (by_number => 'xid8', by_clock => 'timestamptz');
+foreach my $target (sort keys %type)
+{
+	make_target($target, "SELECT create_distributed_table('$target', 'kind')", 'both_nodes',
+		$type{$target}, "$recover; " . sprintf($all_shards, $target));
+	$node->safe_psql('postgres', "SELECT bigbrotr_refresher.set_window('$target', '"
+		  . ($type{$target} eq 'xid8' ? '0' : '-infinity') . "')");
+}
+
+# A row for each node
+my @ids = map {
+	$node->safe_psql('postgres', "SELECT min(g) FROM generate_series(1, 1000) AS g, citus_shards
+		WHERE shardid = get_shard_id_for_distribution_column('both_nodes', g) AND nodeport = " . $_->port)
+} @workers;
+my $writer = $node->background_psql('postgres');
+$writer->query_safe("BEGIN; INSERT INTO both_nodes (id, kind) VALUES ($ids[0], 1), ($ids[1], 1)");
+my @pids = map {
+	$_->safe_psql('postgres', "SELECT pid FROM pg_stat_activity
+		WHERE state = 'idle in transaction' AND query ~ 'both_nodes'")
+} @workers;
+
+# The second node prepares while the first one does not.
+kill 'STOP', $pids[0];
+$writer->query_until(qr/committing/, "\\echo committing\nCOMMIT;\n");
+$workers[1]->poll_query_until('postgres', 'SELECT count(*) = 1 FROM pg_prepared_xacts')
+  or die 'the second node does not prepare';
+kill 'STOP', $pids[1];
+kill 'CONT', $pids[0];
+my $count = 'SELECT count(*) FROM both_nodes';
+$node->poll_query_until('postgres', "SELECT ($count) = 1") or die 'the first node does not commit';
+$node->safe_psql('postgres', "SELECT bigbrotr_refresher.refresh('$_')") foreach sort keys %type;
+kill 'CONT', $pids[1];
+$node->poll_query_until('postgres', "SELECT ($count) = 2") or die 'the second node does not commit';
+$writer->quit;
+$node->poll_query_until('postgres', "SELECT bigbrotr_refresher.refresh('by_clock') IS NOT NULL AND until::timestamptz
+	> (SELECT max(at) FROM both_nodes) FROM bigbrotr_refresher.windows WHERE target = 'public.by_clock'")
+  or die 'the windows do not get to the end';
+$node->safe_psql('postgres', "SELECT bigbrotr_refresher.refresh('by_number')");
+is( $node->safe_psql('postgres', 'SELECT n FROM by_number'),
+	1, 'by transaction, what a node commits late is lost');
+is( $node->safe_psql('postgres', 'SELECT n FROM by_clock'),
+	2, 'by time it is not');
+
 nothing_broke($_) foreach $node, @workers;
 $_->stop foreach @workers, $node;
 done_testing();
