@@ -8,9 +8,9 @@
  * not caught, so a terminated process ends at once.
  *
  * A cancel request (SIGINT) and a timeout end an attempt up to the end of its
- * COMMIT: the deferred triggers that run there, and the wait for a synchronous
- * standby.  Between attempts a cancel request is ignored, so that one that
- * comes too late hits nothing else.
+ * COMMIT: the deferred triggers that run there, and the wait for a
+ * synchronous standby.  Between attempts a cancel request is ignored, so that
+ * a late one does not hit anything else.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -30,10 +30,10 @@
 #include "src/common/compat.h"
 #include "src/common/log.h"
 
-/* The longest text of an error that is kept, in characters */
+/* Maximum length of each text of an error, in characters */
 #define ATTEMPT_MAX_TEXT	10000
 
-/* Is there something that a cancel request is to cancel? */
+/* Is there anything that a cancel request may cancel? */
 static volatile sig_atomic_t attempt_cancellable = false;
 
 static void attempt_arm(int timeout);
@@ -43,8 +43,8 @@ static ErrorData *attempt_take_error(void);
 /*
  * Handler of SIGINT, for processes that make attempts.
  *
- * The server's own would also cancel what is done between two of them, and so
- * end a worker that is at rest.
+ * The server's own handler would also cancel what runs between two attempts,
+ * and so end an idle worker.
  */
 void
 attempt_handle_cancel(SIGNAL_ARGS)
@@ -57,9 +57,9 @@ attempt_handle_cancel(SIGNAL_ARGS)
  * Run action(arg) in a transaction of its own, and commit that.  "timeout" is
  * in milliseconds; 0 means none.
  *
- * Returns NULL if all of it went well.  Otherwise nothing was committed, and
- * the result is the error, allocated in the current memory context.  To be
- * called outside of a transaction.
+ * Returns NULL on success.  Otherwise nothing was committed, and the result
+ * is the error, allocated in the current memory context.  Must be called
+ * outside of a transaction.
  */
 ErrorData *
 attempt(AttemptAction action, void *arg, int timeout)
@@ -67,7 +67,7 @@ attempt(AttemptAction action, void *arg, int timeout)
 	MemoryContext caller = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
 
-	/* So that now() is this moment */
+	/* Let now() return the current time */
 	SetCurrentStatementStartTimestamp();
 	PG_TRY();
 	{
@@ -93,8 +93,8 @@ attempt(AttemptAction action, void *arg, int timeout)
 }
 
 /*
- * The same without a timeout, for what nothing depends on: the error goes to
- * the server log.  Returns whether all went well.
+ * Same, without a timeout, for work that nothing depends on: an ERROR is
+ * logged as a WARNING.  Returns true on success.
  */
 bool
 attempt_or_report(AttemptAction action, void *arg)
@@ -112,8 +112,8 @@ attempt_or_report(AttemptAction action, void *arg)
 /*
  * Run action(arg) in a subtransaction, in the caller's memory context.
  *
- * Returns NULL, or the ERROR that was raised.  A cancel request is passed on:
- * it is meant for the whole statement.
+ * Returns NULL, or the ERROR that was raised.  A cancel request is re-thrown,
+ * since it is meant for the whole statement.
  */
 ErrorData *
 attempt_part(AttemptAction action, void *arg)
@@ -144,9 +144,9 @@ attempt_part(AttemptAction action, void *arg)
 }
 
 /*
- * Start to heed cancel requests, and have one come after so many milliseconds.
+ * Accept cancel requests, and arm a timeout in milliseconds (0: none).
  *
- * The server arms its own statement_timeout only for what a client sends.
+ * The server arms statement_timeout only for commands that a client sends.
  */
 static void
 attempt_arm(int timeout)
@@ -166,9 +166,9 @@ attempt_disarm(void)
 }
 
 /*
- * The error that was caught, in the current memory context, as the log and
- * the history can take it: its texts may be as long as memory is, and hold
- * names from databases of other encodings.
+ * Copy the error that was caught into the current memory context.  Its texts
+ * may be of any length and may hold names from databases of other encodings,
+ * so they are truncated and made valid, for the log and the history.
  */
 static ErrorData *
 attempt_take_error(void)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * compat.h
- *	  What differs between the majors of PostgreSQL that we support.
+ *	  The differences between the majors of PostgreSQL that we support.
  *
  * Wrappers only, so that no other file asks for the server's version.
  *
@@ -42,7 +42,7 @@
 #endif
 
 /*
- * What a signal handler hands on to another one.
+ * The arguments that one signal handler passes on to another.
  */
 #if PG_VERSION_NUM >= 190000
 #define COMPAT_SIGNAL_ARGS	postgres_signal_arg, pg_siginfo
@@ -51,7 +51,8 @@
 #endif
 
 /*
- * Memory that a check hook may hand on as its "extra"; NULL if there is none.
+ * Allocate memory that a check hook can return as its "extra".  Returns NULL
+ * if there is not enough memory.
  */
 static inline void *
 compat_guc_malloc(size_t size)
@@ -138,8 +139,9 @@ compat_node_name(Node *node)
 }
 
 /*
- * Is this a node of a query that only some majors have, and known to give the
- * same result for the same input, unless that depends on settings?
+ * Is this a kind of node that only some majors have, and that gives the same
+ * result for the same input?  (It may still depend on settings, see
+ * compat_depends_on_settings().)
  */
 static inline bool
 compat_node_is_harmless(Node *node)
@@ -153,8 +155,8 @@ compat_node_is_harmless(Node *node)
 }
 
 /*
- * Is this a kind of entry of a range table whose rows come from other entries
- * and from expressions alone, or a relation?
+ * Is this range table entry a relation, or of a kind whose rows come only
+ * from other entries and from expressions?
  */
 static inline bool
 compat_range_table_is_known(RTEKind kind)
@@ -169,7 +171,7 @@ compat_range_table_is_known(RTEKind kind)
 }
 
 /*
- * A column of this table that is computed when it is read, or NULL.
+ * The name of a virtual generated column of this table, or NULL.
  */
 static inline char *
 compat_virtual_column(Oid relid)
@@ -215,8 +217,8 @@ compat_check_schema_usage(Oid namespace)
 }
 
 /*
- * Can a database be connected to, or has a DROP DATABASE left it unfinished?
- * (The server's own name for the number is of 15.4 and later.)
+ * Can we connect to this database?  Not if a DROP DATABASE was interrupted.
+ * (The server has a name for this number only since 15.4.)
  */
 static inline bool
 compat_database_is_valid(Form_pg_database database)
@@ -225,7 +227,7 @@ compat_database_is_valid(Form_pg_database database)
 }
 
 /*
- * May this role make temporary tables in this database?
+ * May this role create temporary tables in this database?
  */
 static inline bool
 compat_may_make_temporary(Oid role)
@@ -240,7 +242,7 @@ compat_may_make_temporary(Oid role)
 }
 
 /*
- * The wait event of a process that rests, made on first use.
+ * The wait event of an idle process, created on first use.
  */
 static inline uint32
 compat_wait_event(void)
@@ -257,7 +259,7 @@ compat_wait_event(void)
 }
 
 /*
- * What tells a transaction of this process from all its others.
+ * A number that identifies the current transaction within this process.
  */
 static inline LocalTransactionId
 compat_local_transaction_id(void)
@@ -270,8 +272,8 @@ compat_local_transaction_id(void)
 }
 
 /*
- * The entry of a process in this session's copy of what processes publish, by
- * its place there, from 1.
+ * The entry of a backend in this session's copy of the backend status array,
+ * by its index there, from 1.
  */
 static inline LocalPgBackendStatus *
 compat_backend_entry(int place)
@@ -354,7 +356,8 @@ compat_worker_registered(const char *name)
 #endif
 
 /*
- * The search_path of what runs with the rights of a relation's owner.
+ * Set the search_path for code that runs with the rights of a relation's
+ * owner.
  */
 static inline void
 compat_restrict_search_path(void)
@@ -365,8 +368,8 @@ compat_restrict_search_path(void)
 }
 
 /*
- * Give a query the relations that were added to a ParseState; no rights on them
- * are asked for.
+ * Give a query the range table of a ParseState, without permission checks on
+ * its relations.
  */
 static inline void
 compat_set_range_table(Query *query, ParseState *pstate)
@@ -385,7 +388,7 @@ compat_set_range_table(Query *query, ParseState *pstate)
 }
 
 /*
- * Plan a query, which may be run by parallel workers.
+ * Plan a query; the plan may be a parallel one.
  */
 static inline PlannedStmt *
 compat_plan_query(Query *query, const char *text)
@@ -398,7 +401,7 @@ compat_plan_query(Query *query, const char *text)
 }
 
 /*
- * Run a query to its end.
+ * Run a query to completion.
  */
 static inline void
 compat_executor_run(QueryDesc *query)
@@ -411,7 +414,7 @@ compat_executor_run(QueryDesc *query)
 }
 
 /*
- * Make the index entries of a row that was inserted.
+ * Insert the index entries of a row that was inserted.
  */
 static inline void
 compat_insert_index_entries(ResultRelInfo *indexes, TupleTableSlot *slot,
@@ -432,11 +435,11 @@ compat_insert_index_entries(ResultRelInfo *indexes, TupleTableSlot *slot,
 }
 
 /*
- * Update a row and make the index entries that it needs.  "tid" is that of the
- * old row.
+ * Update a row and insert the index entries that it needs.  "tid" is the TID
+ * of the old row.
  *
- * For the server's hint that an update has left the columns of an index alone
- * there would have to be a range table, so it is not given.
+ * We do not tell index access methods that an update left the indexed columns
+ * unchanged, since that hint needs a range table.
  */
 static inline void
 compat_update(Relation relation, ItemPointer tid, TupleTableSlot *slot,

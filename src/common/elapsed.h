@@ -3,7 +3,7 @@
  * elapsed.h
  *	  How long something takes, by the monotonic clock.
  *
- * The time of the day will not do: somebody may set the clock meanwhile.
+ * We cannot use the time of day, since somebody may set the clock meanwhile.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -28,7 +28,7 @@ elapsed_clock(void)
 }
 
 /*
- * Microseconds since then.
+ * Microseconds since "then".
  */
 static inline int64
 elapsed_since(instr_time then)

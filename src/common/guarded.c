@@ -1,24 +1,26 @@
 /*-------------------------------------------------------------------------
  *
  * guarded.c
- *	  Use a table of the extension, whatever its owner has made of it.
+ *	  Use a table of the extension, whatever its owner has done to it.
  *
- * The tables are the extension's; without the extension nothing is kept.  A
- * table of such a name that does not belong to the extension is not touched.
+ * The tables belong to the extension; without it, nothing is kept.  A table
+ * of the same name that does not belong to the extension is not touched.
  *
- * All is done as the owner of the table, in a security-restricted context: so
- * the worker's role needs no rights there, nobody else gets any, and a trigger
- * or rule that the owner adds runs with the owner's rights, never the worker's.
+ * We act as the owner of the table, in a security-restricted context.  So the
+ * worker's role needs no privileges on the table, nobody else gets any, and a
+ * trigger or rule that the owner adds runs with the owner's rights, never
+ * with the worker's.
  *
- * All is done in a subtransaction: trouble with a table costs what was to be
- * written, and a WARNING says so.  It never costs the refresh.  (But for the
- * checkpoints of windows, without which a refresh must fail.)
+ * We act in a subtransaction.  If the table makes trouble, we lose what we
+ * wanted to write, and a WARNING says so, but the refresh goes on.  (The
+ * checkpoints of windows are the exception: without them a refresh must
+ * fail.)
  *
- * Nothing takes long.  A refresh holds locks on its view while its row is
- * written, so whoever holds a lock on the table, or makes its triggers slow,
- * would hold up the readers of the view.  Each table has half a second in each
- * transaction, by a timer of our own that cancels what is being done.  A
- * cancel by anybody else is passed on.
+ * We limit the time.  A refresh holds locks on its view while its row is
+ * written, so whoever locks the table, or makes its triggers slow, would hold
+ * up the readers of the view.  Each table gets half a second per transaction;
+ * then a timer of our own cancels the access.  A cancel request by anybody
+ * else is re-thrown.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -51,13 +53,13 @@
 #include "src/common/settings.h"
 #include "src/common/guarded.h"
 
-/* What each table may take of a transaction's time, in milliseconds */
+/* Time limit for each table in a transaction, in milliseconds */
 #define GUARDED_LIMIT	500
 
-/* What takes no longer than this is not counted: a plan reads many rows. */
+/* Shorter accesses are free, since a plan reads many rows; in milliseconds */
 #define GUARDED_MOMENT	100
 
-/* What is to be put back after something was done as a table's owner */
+/* What to restore after we have acted as a table's owner */
 typedef struct GuardedCaller
 {
 	Oid			userid;
@@ -71,10 +73,10 @@ static const char *const guarded_names[GUARDED_NTABLES] = {
 	[GUARDED_WINDOWS] = "windows",
 };
 
-/* The tables that are known to be the extension's */
+/* Tables that are known to belong to the extension */
 static Oid	guarded_relids[GUARDED_NTABLES];
 
-/* What is left of the limits in this transaction, in milliseconds */
+/* Time left for each table in this transaction, in milliseconds */
 static LocalTransactionId guarded_lxid = InvalidLocalTransactionId;
 static int	guarded_left[GUARDED_NTABLES];
 
@@ -94,8 +96,8 @@ static void guarded_enter(GuardedTable table, GuardedCaller *caller);
 static void guarded_leave(const GuardedCaller *caller);
 
 /*
- * The table, if there is one that belongs to the extension; else InvalidOid.
- * Needs a transaction.
+ * The OID of a table, or InvalidOid if there is none that belongs to the
+ * extension.  Needs a transaction.
  */
 Oid
 guarded_table(GuardedTable table)
@@ -114,8 +116,8 @@ guarded_table(GuardedTable table)
 }
 
 /*
- * The same for each use: a table that is known to be the extension's is not
- * asked again whose it is.
+ * Does a table exist, and belong to the extension?  We remember the tables
+ * that do, so that each access need not look that up in pg_depend.
  */
 static bool
 guarded_there(GuardedTable table)
@@ -131,13 +133,12 @@ guarded_there(GuardedTable table)
 }
 
 /*
- * Do something with a table that needs this lock on it, for the sake of the
- * named view (or of none).
+ * Run an action that uses a table, with this lock on it.  "label" is the view
+ * that it is done for, or NULL.
  *
- * Returns false if there is no such table, or if that failed, as a WARNING then
- * says.  After a table had used up its time, it is left alone for the rest of
- * the transaction, without a word.  Raises an ERROR for nothing but a cancel
- * request.
+ * Returns false if there is no such table, or if the action failed, with a
+ * WARNING.  A table that has used up its time is silently left alone for the
+ * rest of the transaction.  Raises an ERROR only for a cancel request.
  */
 bool
 guarded_run(GuardedTable table, LOCKMODE lock, GuardedAction action,
@@ -165,7 +166,7 @@ guarded_run(GuardedTable table, LOCKMODE lock, GuardedAction action,
 	{
 		GuardedCaller caller;
 
-		/* A trigger may refresh a view: the limit of the first one holds. */
+		/* A trigger may refresh a view: then the outer limit applies. */
 		if (outermost)
 			guarded_start_timer(table);
 		guarded_running = true;
@@ -212,8 +213,8 @@ guarded_run(GuardedTable table, LOCKMODE lock, GuardedAction action,
 }
 
 /*
- * The same for what the refresh depends on: trouble with the table is raised,
- * and there is no limit of time but those of the transaction.
+ * Same, for a table that the refresh depends on: errors are raised, and only
+ * the transaction's own timeouts limit the time.
  */
 void
 guarded_require(GuardedTable table, LOCKMODE lock, GuardedAction action,
@@ -263,10 +264,10 @@ guarded_start_timer(GuardedTable table)
 }
 
 /*
- * Stop the timer, and charge the table with the time that it took.
+ * Stop the timer, and charge the elapsed time to the table.
  *
- * If a cancel request came while ours was pending, the two cannot be told
- * apart.  Then it is as if it had come a little later.
+ * If a cancel request came while ours was pending, we cannot tell the two
+ * apart.  Then the request is lost, as if it had come too late.
  */
 static void
 guarded_stop_timer(GuardedTable table, instr_time start)
@@ -281,7 +282,7 @@ guarded_stop_timer(GuardedTable table, instr_time start)
 }
 
 /*
- * Handler of the timer: cancel what is being done.
+ * Timeout handler: cancel the access.
  */
 static void
 guarded_cancel(void)
@@ -307,7 +308,7 @@ guarded_report(const ErrorData *error, const char *label)
 }
 
 /*
- * Lock the table, to the end of the transaction.
+ * Lock the table until the end of the transaction.
  */
 static void
 guarded_lock(GuardedTable table, LOCKMODE lock)
@@ -320,8 +321,8 @@ guarded_lock(GuardedTable table, LOCKMODE lock)
 }
 
 /*
- * Raise an ERROR if a trigger of the table could run later than now: then it
- * would run with other rights than its owner's.
+ * Raise an ERROR if the table has a deferrable trigger: that could run later,
+ * with other rights than those of the table's owner.
  */
 static void
 guarded_refuse_deferred(Relation relation)
@@ -343,11 +344,12 @@ guarded_refuse_deferred(Relation relation)
 }
 
 /*
- * Go on as the table's owner, with a safe search_path, a snapshot, and
- * connected to SPI.  Settings that a trigger changes are put back at the end.
+ * Become the table's owner, with a safe search_path, a snapshot, and a
+ * connection to SPI. guarded_leave() also restores settings that a trigger
+ * changes.
  *
- * After an ERROR in between, the end of the subtransaction puts everything
- * back.
+ * After an ERROR in between, the end of the subtransaction restores
+ * everything.
  */
 static void
 guarded_enter(GuardedTable table, GuardedCaller *caller)
@@ -380,7 +382,7 @@ guarded_leave(const GuardedCaller *caller)
 }
 
 /*
- * For an action: execute a statement, whose plan is made on first use.
+ * For actions: execute a statement, which is prepared on first use.
  */
 void
 guarded_execute(GuardedStatement *statement, Datum *values,
@@ -406,8 +408,8 @@ guarded_execute(GuardedStatement *statement, Datum *values,
 }
 
 /*
- * For an action: raise an ERROR unless the columns that were read have these
- * types.  The owner of a table may have put others in their place.
+ * For actions: raise an ERROR unless the columns of the result have these
+ * types.  The owner of a table may have replaced its columns.
  */
 void
 guarded_check_columns(const GuardedColumn *columns, int ncolumns)

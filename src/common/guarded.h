@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * guarded.h
- *	  Use a table of the extension, whatever its owner has made of it.
+ *	  Use a table of the extension, whatever its owner has done to it.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -23,13 +23,13 @@ typedef enum GuardedTable
 
 #define GUARDED_NTABLES 3
 
-/* A statement, and its plan once it was used */
+/* A statement, and its plan after the first use */
 typedef struct GuardedStatement
 {
 	const char *sql;
 	int			nargs;
 	const Oid  *types;			/* of the arguments */
-	int			expected;		/* what SPI returns if all is well */
+	int			expected;		/* what SPI returns on success */
 	SPIPlanPtr	plan;
 } GuardedStatement;
 
@@ -41,8 +41,8 @@ typedef struct GuardedColumn
 } GuardedColumn;
 
 /*
- * What is done with a table: connected to SPI, as the owner of the table.
- * What it allocates is gone when it returns.
+ * An action that uses a table.  It runs as the owner of the table, connected
+ * to SPI.  What it allocates is freed when it returns.
  */
 typedef void (*GuardedAction) (void *arg);
 

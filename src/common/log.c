@@ -7,11 +7,11 @@
  * or hide in it is escaped, so that neither a name nor the text of an error
  * can forge a line.  Long values are cut.
  *
- * What ends a line is for the reader of the log to say: beside the ASCII
- * control characters, it may be those of Unicode, or what is left of text in
- * another encoding.  (Names of databases and roles come from any.)  So only
- * what is a character of the database's encoding, and none of those, is
- * written as it is.
+ * Readers of the log differ in what they take for the end of a line: ASCII
+ * control characters, those of Unicode, or parts of a text in another
+ * encoding.  (Names of databases and roles may be in any encoding.)  So we
+ * write bytes as they are only if they are a character of the database's
+ * encoding, and not a control character.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -24,7 +24,7 @@
 #include "src/common/log.h"
 #include "src/common/settings.h"
 
-/* The longest value, in characters, before it is quoted */
+/* Maximum length of a value before quoting, in characters */
 #define LOG_MAX_VALUE	1000
 
 static const char *log_end(const char *value, int limit, int encoding);
@@ -34,8 +34,8 @@ static bool log_is_plain(const char *character, int length);
 static int	log_encoding(void);
 
 /*
- * Make a line of an event and pairs of key and value, ended by a NULL.
- * Allocated in the current memory context.
+ * Build a line from an event and pairs of key and value, terminated by a
+ * NULL.  The line is allocated in the current memory context.
  */
 char *
 log_event(const char *event,...)
@@ -54,7 +54,7 @@ log_event(const char *event,...)
 }
 
 /*
- * Append a blank, the key, '=', and the value, quoted if it must be.
+ * Append a blank, the key, '=', and the value, quoted if necessary.
  */
 void
 log_append(StringInfo line, const char *key, const char *value)
@@ -66,7 +66,7 @@ log_append(StringInfo line, const char *key, const char *value)
 	initStringInfo(&text);
 	log_escape(&text, value, end, false);
 
-	/* The empty value too, so that it is seen; what is escaped is longer. */
+	/* Also if it is empty, to be seen, or was escaped and so is longer */
 	quote = text.len == 0 || text.len != end - value ||
 		strpbrk(text.data, " =") != NULL;
 
@@ -75,9 +75,9 @@ log_append(StringInfo line, const char *key, const char *value)
 }
 
 /*
- * The lines of a DETAIL, HINT or CONTEXT, as they can go to the log: the
- * server marks each of them as one that goes on.  Allocated in the current
- * memory context.
+ * Escape a DETAIL, HINT or CONTEXT for the log.  It keeps its lines, since
+ * the server marks continuation lines.  The result is allocated in the
+ * current memory context.
  */
 char *
 log_lines(const char *lines)
@@ -90,12 +90,13 @@ log_lines(const char *lines)
 }
 
 /*
- * A text that is valid in the database's encoding: this one if it is, else a
- * copy in the current memory context, with \xNN for what is no character.
+ * Make a text valid in the database's encoding.  Returns the text itself if
+ * it is valid, else a copy in the current memory context, with \xNN for each
+ * invalid byte.
  *
- * The names of databases and roles, the list of views, and what other databases
- * leave in shared memory may be in any encoding, and the server takes what a
- * function returns for valid.
+ * Names of databases and roles, the list of views, and texts that other
+ * databases leave in shared memory may be in any encoding, but the server
+ * expects functions to return valid text.
  */
 const char *
 log_valid(const char *text)
@@ -121,8 +122,8 @@ log_valid(const char *text)
 }
 
 /*
- * Cut a text (or NULL) in place to so many characters, and make it one of the
- * database's encoding.
+ * Truncate a text (or NULL) in place to "limit" characters, and replace bytes
+ * that are invalid in the database's encoding.
  */
 void
 log_clip(char *text, int limit)
@@ -161,8 +162,8 @@ log_append_seconds(StringInfo line, const char *key, int64 microseconds)
 }
 
 /*
- * Where the first so many characters of a value end.  A byte that belongs to
- * no character counts as one.
+ * Find the end of the first "limit" characters of a value.  An invalid byte
+ * counts as one character.
  */
 static const char *
 log_end(const char *value, int limit, int encoding)
@@ -180,8 +181,8 @@ log_end(const char *value, int limit, int encoding)
 }
 
 /*
- * Append text, escaped as in C where it is not plain.  With "lines", what makes
- * it several lines stays, and so do quotes and backslashes.
+ * Append text, with escapes as in C where it is not plain.  With "lines", we
+ * keep newlines, tabs, quotes and backslashes.
  */
 static void
 log_escape(StringInfo text, const char *from, const char *end, bool lines)
@@ -213,8 +214,8 @@ log_escape(StringInfo text, const char *from, const char *end, bool lines)
 }
 
 /*
- * Is this a character, of so many bytes, that is neither a control character
- * of ASCII, ISO 8859 or Unicode nor a line or paragraph separator?
+ * Is this a valid character (its length is not -1) that is neither a control
+ * character of ASCII, ISO 8859 or Unicode nor a line or paragraph separator?
  */
 static bool
 log_is_plain(const char *character, int length)
@@ -238,8 +239,8 @@ log_is_plain(const char *character, int length)
 }
 
 /*
- * The encoding that text is read by.  A database without one has, as a rule,
- * UTF-8.
+ * The encoding to read text in.  A database without one (SQL_ASCII) usually
+ * holds UTF-8.
  */
 static int
 log_encoding(void)

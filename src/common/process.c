@@ -17,9 +17,10 @@
 #include "src/common/settings.h"
 
 /*
- * Describe a process that begins in this function of the library, is of this
- * type in pg_stat_activity, and is told from its like by "detail".  It is not
- * started again when it ends, unless the caller says so.
+ * Fill in a background worker's registration.  It starts in this function of
+ * the library and has this type in pg_stat_activity; "detail" tells it from
+ * others of its type.  It is not restarted when it ends, unless the caller
+ * changes that.
  */
 void
 process_describe(BackgroundWorker *process, const char *function,
@@ -40,8 +41,9 @@ process_describe(BackgroundWorker *process, const char *function,
 }
 
 /*
- * Handle signals from now on: SIGTERM ends the process at once, SIGINT cancels
- * the current view, SIGHUP has the configuration read anew.
+ * Install the signal handlers and unblock signals.  SIGTERM ends the process
+ * at once, SIGINT cancels the current view, SIGHUP requests a reload of the
+ * configuration.
  */
 void
 process_handle_signals(void)

@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * settings.c
- *	  The parameters: reading the configuration anew.
+ *	  The parameters: reloading the configuration.
  *
- * Every process of ours does that here, wherever its loop is.
+ * All of our processes do that here, from whichever loop they are in.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -21,7 +21,7 @@
 bool		refresher_is_behind = false;
 const ForcedSetting settings_forced[] = {
 	{"exit_on_error", "off"},
-	{"quote_all_identifiers", "off"},	/* not for CONCURRENTLY */
+	{"quote_all_identifiers", "off"},	/* "on" breaks CONCURRENTLY */
 	{"statement_timeout", "0"},
 	{"transaction_timeout", "0"},	/* since 17 */
 	{"default_transaction_read_only", "off"},
@@ -31,15 +31,15 @@ const ForcedSetting settings_forced[] = {
 
 const int	settings_nforced = lengthof(settings_forced);
 
-/* Requests to read the configuration: made, and followed */
+/* Reload requests: received, and carried out */
 static volatile sig_atomic_t settings_requested = 0;
 static sig_atomic_t settings_followed = 0;
 
 /*
- * Handler of SIGHUP.
+ * SIGHUP handler.
  *
- * The requests are counted: what the configuration said between two of them
- * may have been in force in other sessions without our having seen it.
+ * We count the requests, since a configuration between two of them may have
+ * been in force in other sessions without our having seen it.
  */
 void
 settings_handle_reload(SIGNAL_ARGS)
@@ -52,8 +52,8 @@ settings_handle_reload(SIGNAL_ARGS)
 }
 
 /*
- * Read the configuration anew at the next occasion, whoever asked for it or
- * not: a request that came before this process had its handler is lost.
+ * Reload the configuration at the next opportunity, even if nobody asks: a
+ * request that came before this process installed its handler is lost.
  */
 void
 settings_expect_reload(void)
@@ -62,7 +62,7 @@ settings_expect_reload(void)
 }
 
 /*
- * Is there a request that was not followed yet?
+ * Is there a request that we have not carried out yet?
  */
 bool
 settings_reload_pending(void)
@@ -71,10 +71,10 @@ settings_reload_pending(void)
 }
 
 /*
- * Read the configuration anew, if that was requested.
+ * Reload the configuration, if that was requested.
  *
  * Returns true if sessions may have changed tables meanwhile without counting
- * that (track_counts).
+ * the changes (track_counts).
  */
 bool
 settings_reload(void)
@@ -91,8 +91,8 @@ settings_reload(void)
 }
 
 /*
- * How often this process has been asked to read its configuration anew, as
- * far as it has done so: a number that changes with each reload.
+ * A number that changes with each reload: how many requests this process has
+ * carried out.
  */
 int
 settings_generation(void)

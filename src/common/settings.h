@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * settings.h
- *	  The parameters, as the server's configuration has them at the moment.
+ *	  The current values of the parameters.
  *
  * They are defined, checked and described in bigbrotr_refresher.c.  They may
- * change whenever a process reads its configuration anew, so a part that needs
- * one value throughout keeps a copy.
+ * change whenever a process reloads its configuration, so code that needs one
+ * value throughout keeps a copy.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -17,25 +17,25 @@
 /* The prefix of the parameters, and of the messages in the log */
 #define REFRESHER_NAME	"bigbrotr_refresher"
 
-/* Where REFRESH MATERIALIZED VIEW CONCURRENTLY is taken over */
+/* In which sessions we take over REFRESH MATERIALIZED VIEW CONCURRENTLY */
 typedef enum MergeMode
 {
 	MERGE_OFF,
-	MERGE_WORKER,				/* in refreshes of ours */
+	MERGE_WORKER,				/* in our own refreshes */
 	MERGE_ALL					/* in every session */
 } MergeMode;
 
 /*
- * A timeout that is shorter, in milliseconds, is almost certainly one that was
- * meant to be in seconds.
+ * A shorter timeout, in milliseconds, was almost certainly meant to be in
+ * seconds.
  */
 #define SETTINGS_MIN_TIMEOUT	1000
 
-/* What those who listen on the channel are told */
+/* The payload of our notifications */
 typedef enum NotifyPayload
 {
-	NOTIFY_VIEW,				/* the name of a view that was refreshed */
-	NOTIFY_JSON					/* an object; failures, too */
+	NOTIFY_VIEW,				/* the name of each view that was refreshed */
+	NOTIFY_JSON					/* a JSON object, for failures, too */
 } NotifyPayload;
 
 /* The databases that are served */
@@ -46,7 +46,7 @@ typedef struct DatabaseList
 	char		names[FLEXIBLE_ARRAY_MEMBER][NAMEDATALEN];
 } DatabaseList;
 
-/* Of the server: they may change with a reload */
+/* Set for the whole server; they may change with a reload */
 extern const DatabaseList *refresher_database_list;
 extern char *refresher_role;
 extern int	refresher_restart_interval; /* in seconds */
@@ -73,14 +73,14 @@ extern int	refresher_max_window;	/* in seconds, or transactions; 0: none */
 extern char *refresher_notify_channel;	/* empty: none */
 extern int	refresher_notify_payload;	/* a NotifyPayload */
 
-/* The parsed list of views, and a hash of what it was parsed from */
+/* The parsed list of views, and a hash of its text */
 extern const struct ViewList *refresher_view_list;
 extern uint64 refresher_view_list_hash;
 
-/* Parameters of the server that no refresh can do with another value of */
+/* Server parameters that must have a certain value in every refresh */
 typedef struct ForcedSetting
 {
-	const char *name;			/* not every server knows each of them */
+	const char *name;			/* some majors do not have it */
 	const char *value;
 } ForcedSetting;
 
