@@ -238,10 +238,17 @@ foreach my $file (@files)
 }
 is(join(', ', map { $_->[1] } grep { !$needed{ $_->[0] } } @not_here),
 	'', 'no more is listed than there is');
-my $message = -e $sent ? slurp_file($sent) : '';
-is($node->safe_psql('postgres', "SELECT json_typeof(\$x\$$message\$x\$::json -> 'text')"),
-	'string', 'a message to Slack is JSON')
-  if $message ne '';
+
+# The command for Slack tells of a server that is not there, too.
+my ($slack) = map { $_->{text} } grep { $_->{text} =~ /SLACK/ }
+  doc_blocks("$top/docs/operations.md");
+unlink $sent;
+is(run_command($slack =~ s/psql /psql -p 1 /r), undef, 'without a server there is a message');
+my $message = slurp_file($sent);
+like(
+	$node->safe_psql('postgres', "SELECT \$x\$$message\$x\$::json ->> 'text'"),
+	qr/connection to server .* failed/,
+	'which is JSON');
 nothing_broke($node);
 
 # ---- links and sentences ------------------------------------------------------------
