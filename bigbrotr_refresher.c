@@ -3,13 +3,13 @@
  * bigbrotr_refresher.c
  *	  Keeps materialized views fresh from inside the server.
  *
- * A launcher starts a background worker for each database of a parameter when
- * something is due there.  It refreshes that database's materialized views, in
- * the order of their dependencies, each in its own transaction, on a fixed
- * schedule, and reports to the server log.
+ * A launcher starts a background worker for a configured database whenever
+ * something is due there.  The worker refreshes that database's materialized
+ * views in the order of their dependencies, each in its own transaction, on a
+ * fixed schedule, and reports to the server log.
  *
- * This file is the door: the parameters and the registration of the launcher.
- * How anything is done is in src/; ARCHITECTURE.md shows the way.
+ * This file defines the parameters and registers the launcher.  The rest is in
+ * src/; see ARCHITECTURE.md for an overview.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -76,13 +76,13 @@ static const struct config_enum_entry notify_payloads[] = {
 	{NULL, 0, false}
 };
 
-/* Has the postmaster a launcher? */
+/* Is the launcher registered with the postmaster? */
 static bool launcher_registered = false;
 
-/* What "databases" was set to; all others read the parsed list */
+/* The value of "databases"; only its parsed form is used elsewhere */
 static char *refresher_databases;
 
-/* What these were set to; all others read what they were parsed to */
+/* The values of "views" and "start_time"; likewise */
 static char *refresher_views;
 static char *refresher_start_time_text;
 
@@ -109,8 +109,8 @@ static void report_place(const ViewListError *error);
 /*
  * Entry point of the library.
  *
- * Loaded later than by shared_preload_libraries, it defines nothing: a worker
- * that does not exist has no parameters.
+ * If the library is not loaded by shared_preload_libraries there will be no
+ * workers, so we do not define any parameters.
  */
 void
 _PG_init(void)
@@ -124,7 +124,7 @@ _PG_init(void)
 	MarkGUCPrefixReserved(REFRESHER_NAME);
 	slots_init(&launcher_registered);
 
-	/* What pg_upgrade does is nobody else's to change. */
+	/* During pg_upgrade, nothing else may change the cluster. */
 	if (IsBinaryUpgrade)
 		return;
 	hook_install();
@@ -133,7 +133,8 @@ _PG_init(void)
 }
 
 /*
- * Parameters of the server: where workers are.
+ * Server-wide parameters: which databases have workers, and how these connect
+ * and restart.
  */
 static void
 define_server_parameters(void)
@@ -200,7 +201,7 @@ define_parameters(void)
 }
 
 /*
- * Likewise: what a refresh may take, and what is kept of it.
+ * Likewise: how a refresh is done and limited, and what is recorded about it.
  */
 static void
 define_limits(void)
@@ -270,7 +271,8 @@ define_limits(void)
 }
 
 /*
- * Check a list of database names, which may be empty, and make it an array.
+ * Check a list of database names, which may be empty, and convert it to an
+ * array.
  */
 static bool
 check_databases(char **newval, void **extra, GucSource source)
@@ -347,9 +349,9 @@ check_views(char **newval, void **extra, GucSource source)
 }
 
 /*
- * A reload assigns the list anew, changed or not, so a hash of it says whether
- * it was.  The value before must not be looked at here: a parallel worker has
- * freed it already when the server restores the parameters of its leader.
+ * A reload assigns the list again even if it has not changed, so others
+ * compare its hash.  We must not read the old value here: in a parallel worker
+ * it is already freed when the server restores the leader's parameters.
  */
 static void
 assign_views(const char *newval, void *extra)
@@ -400,11 +402,12 @@ check_lock_timeout(int *newval, void **extra, GucSource source)
 }
 
 /*
- * Warn of a timeout that is almost certainly meant to be in seconds.
+ * Warn about a timeout that was almost certainly meant to be in seconds.
  *
- * Whoever sets it for others is told, by ALTER DATABASE, ROLE or SYSTEM; and the
- * log is, by the postmaster alone, when it reads a value that is new.  ALTER
- * SYSTEM checks a value as one of a file, but only commands have a portal.
+ * The warning goes to the user of ALTER DATABASE, ROLE or SYSTEM, and to the
+ * log when the postmaster (and no other process) reads a new value.  ALTER
+ * SYSTEM checks a value as if it came from a file, but only a command has an
+ * active portal.
  */
 static void
 warn_of_timeout(const char *name, int value, int current, GucSource source)
@@ -423,7 +426,7 @@ warn_of_timeout(const char *name, int value, int current, GucSource source)
 }
 
 /*
- * Say where a list is wrong, and why.
+ * Report where a list is invalid, and why.
  */
 static void
 report_place(const ViewListError *error)

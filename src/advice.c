@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * advice.c
- *	  What one can do for a view, in sentences.
+ *	  Advice about a view, in sentences.
  *
- * This is the column "advice" of plan().  It is null where there is nothing to
- * do, so what was decided on purpose is not in it: whoever has not turned
- * skip_unchanged on is not told how a view could be skipped.
+ * This is the column "advice" of plan().  It is null if there is nothing to
+ * do.  It says nothing about deliberate choices: only if skip_unchanged is on
+ * does it say how a view could be skipped.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -23,7 +23,7 @@
 #include "src/common/settings.h"
 #include "src/record/request.h"
 
-/* Of smaller views it does not matter how they are refreshed. */
+/* How smaller views are refreshed does not matter. */
 #define ADVICE_MIN_ROWS 1000
 
 static void advice_add(StringInfo advice, const char *sentences);
@@ -34,8 +34,8 @@ static void advice_add_changes(StringInfo advice, const RefreshTarget *target,
 							   const ViewState *known);
 
 /*
- * Why no worker refreshes the views of this database, and what one can do; NULL:
- * one does.
+ * Return why no worker refreshes the views of this database, and what to do
+ * about it; NULL if a worker does.
  */
 const char *
 advice_unserved(void)
@@ -48,9 +48,9 @@ advice_unserved(void)
 }
 
 /*
- * The advice for a view, or NULL.  "known" is what is known of its last refresh,
- * "skip_hint" what one can do for it to be skipped, "unserved" what
- * advice_unserved() has returned.
+ * Return the advice for a view, or NULL.  "known" is its state after the last
+ * attempt, "skip_hint" says how to make it skippable, and "unserved" is the
+ * result of advice_unserved().
  */
 const char *
 advice_text(const PlanItem *item, const ViewState *known,
@@ -84,7 +84,7 @@ advice_text(const PlanItem *item, const ViewState *known,
 }
 
 /*
- * NULL: there is nothing to add.
+ * Append sentences; NULL adds nothing.
  */
 static void
 advice_add(StringInfo advice, const char *sentences)
@@ -104,9 +104,10 @@ advice_add_failure(StringInfo advice, const RefreshTarget *target)
 }
 
 /*
- * A timeout that is almost certainly meant to be in seconds.  What the list has
- * is a text: with a unit, it is meant as it is; without one, a fraction may have
- * been rounded to 0, which is none.
+ * Warn about a timeout that was almost certainly meant to be in seconds.
+ *
+ * The list has it as text.  With a unit, it is meant as it is; without one, a
+ * fraction may have been rounded to 0, which means no timeout.
  */
 static void
 advice_add_timeout(StringInfo advice, const PlanItem *item, const char *name,

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * advice.h
- *	  What one can do for a view, in sentences.
+ *	  Advice about a view, in sentences.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *

@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * sql.c
- *	  The functions of the extension's schema that tell or ask for something.
+ *	  SQL-callable functions that report or request something.
  *
- * Those that refresh are in sql_refresh.c.
+ * The functions that refresh are in sql_refresh.c.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -49,7 +49,7 @@ PG_FUNCTION_INFO_V1(bigbrotr_refresher_plan);
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_status);
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_run);
 
-/* A row in the making */
+/* A result row under construction */
 typedef struct SqlRow
 {
 	int			ncols;
@@ -130,7 +130,8 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 }
 
 /*
- * The next window of a target, if it were folded now.
+ * Put the window that would be folded now: five columns, null if there is
+ * none.
  */
 static void
 sql_put_window(SqlRow *row, const RefreshTarget *target)
@@ -163,8 +164,9 @@ sql_put_window(SqlRow *row, const RefreshTarget *target)
 }
 
 /*
- * Make the plan that the worker would make: with its search_path if it runs,
- * else with the caller's; functions are judged by the worker's role.
+ * Make the plan that the worker would make.  Names are looked up in the
+ * worker's search_path if it is known, else in the caller's; functions are
+ * judged by the worker's role.
  */
 RefreshPlan *
 sql_plan_as_worker(void)
@@ -179,9 +181,10 @@ sql_plan_as_worker(void)
 }
 
 /*
- * The label that this plan has for a materialized view.
+ * Return the label of a materialized view in the worker's plan.
  *
- * What is not listed must not look like something that is.
+ * A view that is not listed gets its qualified name, so that it cannot be
+ * taken for one that is.
  */
 const char *
 sql_label_as_worker(const RefreshTarget *target)
@@ -202,7 +205,7 @@ sql_take_search_path(void)
 
 	if (status_read_names(MyDatabaseId, &names) && names.search_path[0])
 	{
-		/* The caller's temporary tables are not the worker's. */
+		/* The worker cannot see the caller's temporary tables. */
 		char	   *path = psprintf("%s, pg_temp", names.search_path);
 
 		(void) set_config_option("search_path", path,
@@ -213,7 +216,7 @@ sql_take_search_path(void)
 }
 
 /*
- * The time zone of the worker, or of the caller if there has been none.
+ * Return the worker's time zone, or the caller's if there was no worker yet.
  */
 static const pg_tz *
 sql_worker_zone(void)
@@ -227,7 +230,8 @@ sql_worker_zone(void)
 }
 
 /*
- * The role that the worker connects as, or would.
+ * Return the role that the worker connects as.  Raises an ERROR if it does not
+ * exist.
  */
 Oid
 sql_worker_role(void)
@@ -264,7 +268,7 @@ bigbrotr_refresher_status(PG_FUNCTION_ARGS)
 		seen = lappend(seen, pstrdup(report->data.database));
 	}
 
-	/* Those that do not exist, or that no launcher has looked at yet */
+	/* Databases that do not exist, or that no launcher has looked up yet */
 	for (int i = 0; i < refresher_database_list->nnames; i++)
 	{
 		const char *name = refresher_database_list->names[i];
@@ -358,8 +362,8 @@ sql_state_name(StatusState state)
 }
 
 /*
- * What is being refreshed now, since when, and what share of its usual time
- * that is.
+ * Put the views that are being refreshed, since when, and the elapsed share of
+ * their usual duration.
  */
 static void
 sql_put_running(SqlRow *row, const StatusReport *report)
@@ -386,7 +390,7 @@ sql_put_running(SqlRow *row, const StatusReport *report)
 }
 
 /*
- * How many cycles took at most as long as each bound of the histogram.
+ * Return how many cycles took no longer than each bound of the histogram.
  */
 static Datum
 sql_buckets(const StatusData *data)
@@ -434,8 +438,8 @@ bigbrotr_refresher_run(PG_FUNCTION_ARGS)
 }
 
 /*
- * Raise an ERROR if the server was started without the library: then there
- * are neither parameters nor workers.
+ * Raise an ERROR if the library was not preloaded: there are neither
+ * parameters nor workers then.
  */
 void
 sql_require_preload(void)
@@ -494,8 +498,8 @@ sql_refuse_null(FunctionCallInfo fcinfo, int number, const char *function,
 }
 
 /*
- * A text that may come from another database, as one of this database's
- * encoding.
+ * Make a text of a string that may come from another database, valid in this
+ * database's encoding.
  */
 static Datum
 sql_text(const char *value)
@@ -518,7 +522,7 @@ sql_put_null(SqlRow *row)
 }
 
 /*
- * NULL stands for null.
+ * Put a text; NULL becomes null.
  */
 static void
 sql_put_text(SqlRow *row, const char *value)
@@ -530,7 +534,7 @@ sql_put_text(SqlRow *row, const char *value)
 }
 
 /*
- * 0 stands for null, and so does never.
+ * Put a time; 0 (unknown) and DT_NOEND (never) become null.
  */
 static void
 sql_put_time(SqlRow *row, TimestampTz value)
@@ -551,7 +555,7 @@ sql_put_interval(SqlRow *row, int64 microseconds)
 }
 
 /*
- * -1 stands for null.
+ * Put a time of day; -1 becomes null.
  */
 static void
 sql_put_time_of_day(SqlRow *row, int seconds)

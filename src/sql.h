@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sql.h
- *	  What the functions of the extension's schema have in common.
+ *	  What the SQL-callable functions share.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sql_board.c
- *	  A text as it is written in the page of board().
+ *	  Escapes text for the page of board().
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -15,7 +15,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
-/* What stands for a character that is not in Unicode */
+/* Replaces a character that is not in Unicode */
 #define BOARD_REPLACEMENT	0xFFFD
 
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_board_text);
@@ -26,11 +26,10 @@ static void board_append(StringInfo page, int code);
 static bool board_is_harmful(int code);
 
 /*
- * board_text(text): the text in ASCII, escaped for HTML and XML, in attributes
- * and outside of them.
+ * board_text(text): return the text in ASCII, escaped for HTML and XML, for
+ * use inside and outside of attributes.
  *
- * The encoding of the page is thus the same whatever that of the database and
- * of the client.
+ * So the page does not depend on the encodings of the database and the client.
  */
 Datum
 bigbrotr_refresher_board_text(PG_FUNCTION_ARGS)
@@ -58,8 +57,8 @@ bigbrotr_refresher_board_text(PG_FUNCTION_ARGS)
 }
 
 /*
- * The number that Unicode gives to a valid character of the database's
- * encoding.
+ * Return the Unicode code point of a valid character of the database's
+ * encoding, or BOARD_REPLACEMENT if there is none.
  */
 static int
 board_code_point(const char *character, int length, Oid conversion)
@@ -84,7 +83,8 @@ board_code_point(const char *character, int length, Oid conversion)
 }
 
 /*
- * A character of the text.  What a page cannot have is written as in the log.
+ * Append a character.  One that a page must not contain is escaped as in the
+ * log.
  */
 static void
 board_append(StringInfo page, int code)
@@ -102,8 +102,9 @@ board_append(StringInfo page, int code)
 }
 
 /*
- * Must a page not have this character?  What is none for HTML or XML makes it
- * malformed; what reorders text makes a name look like another one.
+ * Is this character not allowed in a page?  One that HTML or XML does not
+ * allow makes the page malformed; one that reorders text makes a name look
+ * like another.
  */
 static bool
 board_is_harmful(int code)

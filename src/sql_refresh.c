@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sql_refresh.c
- *	  The functions of the extension's schema that refresh, in the caller's
- *	  transaction: refresh() and what belongs to it.
+ *	  SQL-callable functions that refresh in the caller's transaction.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -47,7 +46,7 @@ static void sql_check_owner(const RefreshTarget *target);
 /*
  * refresh(view): refresh one view here, with the caller's rights.
  *
- * The name is one of the list's grammar, looked up by the caller's
+ * The name has the grammar of the list, and is looked up in the caller's
  * search_path.  It need not be in the list.
  */
 Datum
@@ -75,7 +74,7 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 						target_display(target_qualified_name(&target)),
 						target.refused)));
 
-	/* What is not listed must not look like something that is. */
+	/* A view that is not listed must not look like one that is. */
 	label = item ? item->label : target_qualified_name(&target);
 	do
 	{
@@ -98,8 +97,8 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
  * refresh(view, condition): refresh the rows of one materialized view for which
  * the condition holds.
  *
- * Always by merging, whether the view has a refresh function or not.  The
- * worker need not know: the schedule is as it was.
+ * This always merges, even if the view has a refresh function.  The worker is
+ * not told, since the schedule does not change.
  */
 Datum
 bigbrotr_refresher_refresh_part(PG_FUNCTION_ARGS)
@@ -141,7 +140,7 @@ bigbrotr_refresher_refresh_part(PG_FUNCTION_ARGS)
 }
 
 /*
- * set_window(target, until): say where the last window of a target ended.
+ * set_window(target, until): set where the last window of a target ended.
  */
 Datum
 bigbrotr_refresher_set_window(PG_FUNCTION_ARGS)
@@ -171,8 +170,9 @@ bigbrotr_refresher_set_window(PG_FUNCTION_ARGS)
 }
 
 /*
- * What the name of one view stands for, in the list's grammar, looked up by the
- * caller's search_path.  "role" is the one that would call its function.
+ * Resolve the name of one view, which has the grammar of the list, in the
+ * caller's search_path.  "role" is the role that would call its function.
+ * Raises an ERROR if the name is invalid.
  */
 static RefreshTarget
 sql_target(const char *name, Oid role)
@@ -206,11 +206,11 @@ sql_target(const char *name, Oid role)
 }
 
 /*
- * Let the settings that the list gives to a view be in force, as far as the
- * caller may set them, until the nest level that is returned is left.
+ * Apply the settings that the list gives to a view, as far as the caller may
+ * set them.  They hold until the returned GUC nest level is left.
  *
- * The timeouts are not among them: the caller's own limits hold for a
- * statement of his.
+ * Timeouts are not applied: the caller's own limits hold for the caller's
+ * statement.
  */
 static int
 sql_apply_settings(const PlanItem *item, RefreshTarget *target)
@@ -228,8 +228,8 @@ sql_apply_settings(const PlanItem *item, RefreshTarget *target)
 }
 
 /*
- * The age of the data after a refresh outside of any cycle: that of the oldest
- * data that it was made of.
+ * Return the time of the data after a refresh outside of a cycle: the time of
+ * the oldest data that it was computed from; 0 if unknown.
  */
 static TimestampTz
 sql_data_as_of(const RefreshPlan *plan, const PlanItem *item,
@@ -250,7 +250,7 @@ sql_data_as_of(const RefreshPlan *plan, const PlanItem *item,
 }
 
 /*
- * The item of a plan that stands for the same thing, or NULL.
+ * Return the plan's item for the same relation or function, or NULL.
  */
 static const PlanItem *
 sql_find_item(const RefreshPlan *plan, const RefreshTarget *target)
@@ -268,7 +268,7 @@ sql_find_item(const RefreshPlan *plan, const RefreshTarget *target)
 
 /*
  * Raise an ERROR unless the current user owns the target: the table, or the
- * function if that is all there is.
+ * function if there is no table.
  */
 static void
 sql_check_owner(const RefreshTarget *target)
