@@ -1,19 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * clock.c
- *	  When the clock on the wall shows a time of a schedule.
+ *	  When the local time reaches a time of a schedule.
  *
- * A schedule that counts from a time of the day is a row of times that are
- * "interval" apart, as the clock on the wall shows them.  So "every day at
- * 03:00" stays there when the clock is changed for the summer.  A time that
- * does not exist then is passed over; one that comes twice counts once, the
- * first time.
+ * A schedule that counts from a time of the day is a series of local times
+ * that are "interval" apart.  So "every day at 03:00" stays at 03:00 when
+ * daylight saving time begins.  A local time that does not exist on a day is
+ * skipped; one that occurs twice counts once, the first time.
  *
- * All such rows are counted from one day, a Monday, so that they do not depend
- * on when the server was started.
+ * All such series are counted from one day, a Monday, so that they do not
+ * depend on when the server was started.
  *
- * Nothing here looks at the clock or at a parameter, so that a table can test
- * it (t/unit).
+ * Nothing here reads the clock or a parameter, so that a table of cases can
+ * test it (t/unit).
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -39,12 +38,13 @@ static bool clock_offset(pg_time_t time, const pg_tz *zone, int64 *offset);
 static bool clock_find(int64 wall, const pg_tz *zone, pg_time_t *time);
 
 /*
- * The next time of a schedule after a cycle that started at "start".
+ * Return the next time of a schedule after a cycle that started at "start";
+ * DT_NOEND if there is none.
  *
- * "interval" is in seconds, and divides a day or is whole days; "start_time" is
- * the second of the day that it counts from.  A cycle that starts up to a
- * second too early, by a clock that is not exact, counts for the time that it
- * was meant for.
+ * "interval" is in seconds, and divides a day or is whole days; "start_time"
+ * is the second of the day that it counts from.  Since clocks are not exact, a
+ * cycle that started up to a second too early counts for the time that it was
+ * meant for.
  */
 TimestampTz
 clock_next(TimestampTz start, int interval, int start_time, const pg_tz *zone)
@@ -69,7 +69,7 @@ clock_next(TimestampTz start, int interval, int start_time, const pg_tz *zone)
 }
 
 /*
- * The quotient, rounded down also where it is negative.
+ * Divide, rounding down even if the quotient is negative.
  */
 static int64
 clock_floor(int64 value, int64 divisor)
@@ -80,8 +80,8 @@ clock_floor(int64 value, int64 divisor)
 }
 
 /*
- * How far the clock on the wall is ahead at a time, both in seconds since
- * 1970; false if the time is beyond all calendars.
+ * Find the offset of local time from UTC, in seconds, at a time in seconds
+ * since 1970.  Returns false if the time is out of the calendar's range.
  */
 static bool
 clock_offset(pg_time_t time, const pg_tz *zone, int64 *offset)
@@ -95,11 +95,12 @@ clock_offset(pg_time_t time, const pg_tz *zone, int64 *offset)
 }
 
 /*
- * The first time at which the clock on the wall shows "wall"; false if it
- * never does.
+ * Find the first time at which the local time is "wall".  Returns false if
+ * there is none.
  *
- * If the clock is changed near that time, either the offset of a day before
- * holds then or that of a day after.  If both do, the former does first.
+ * If the offset changes near that time, either the offset of a day before is
+ * in force then or that of a day after.  If both fit, the former gives the
+ * earlier time.
  */
 static bool
 clock_find(int64 wall, const pg_tz *zone, pg_time_t *time)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * clock.h
- *	  When the clock on the wall shows a time of a schedule.
+ *	  When the local time reaches a time of a schedule.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *

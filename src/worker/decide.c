@@ -3,9 +3,9 @@
  * decide.c
  *	  What the worker does next: a pure function of facts and time.
  *
- * The worker gathers facts, decides, and acts, again and again; the decision
- * is apart from the rest so that a table can test it (t/unit).  So nothing
- * here looks at the clock, at shared memory, or at a parameter.
+ * The worker gathers facts, decides and acts, in a loop.  The decision is
+ * separate so that a table of cases can test it (t/unit).  Hence nothing here
+ * reads the clock, shared memory or a parameter.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -18,14 +18,14 @@
 #include "src/worker/decide.h"
 
 /*
- * A cycle that starts later than this after it was due did not start on time:
- * the schedule then goes on from when it really started.
+ * A cycle that starts later than this after it was due is late: the schedule
+ * then continues from its actual start.
  */
 #define DECIDE_MAX_LATENESS USECS_PER_SEC
 
 /*
- * A worker leaves if nothing is due for so long: a start costs some
- * milliseconds, and whoever stays connected stands in others' way.
+ * A worker leaves if nothing is due for this long.  A start costs only some
+ * milliseconds, while a worker that stays connected is in the way of others.
  */
 #define DECIDE_SOON (60 * USECS_PER_SEC)
 
@@ -33,8 +33,9 @@ static Decision decide_work(const DecideFacts *facts);
 static TimestampTz decide_start(const DecideFacts *facts);
 
 /*
- * The time that counts.  A sleep goes by the monotonic clock; if the time of
- * the day is behind that, what was slept for has come all the same.
+ * Return the current time for the decision.  A sleep is measured by the
+ * monotonic clock: if it timed out, the awaited time has come even if the wall
+ * clock is behind.
  */
 TimestampTz
 decide_now(const DecideFacts *facts)
@@ -58,7 +59,7 @@ decide(const DecideFacts *facts)
 		if (facts->stays)
 			decision.action = DECIDE_REST_DISABLED;
 		else if (facts->plan_outdated)
-			decision.action = DECIDE_PLAN;	/* no news may be left unheard */
+			decision.action = DECIDE_PLAN;	/* process all news before leaving */
 		return decision;
 	}
 	decision = decide_work(facts);
@@ -80,8 +81,8 @@ decide_work(const DecideFacts *facts)
 	bool		due = facts->next_due <= now;
 
 	/*
-	 * Without views, look whether there are some now once per interval,
-	 * however often something else wakes us up.  A plan from the future shows
+	 * If the plan is empty, plan again once per interval, however often
+	 * something else wakes us up.  A plan that was made in the future shows
 	 * that the clock was set back.
 	 */
 	if (facts->next_due == DT_NOEND)
@@ -106,9 +107,10 @@ decide_work(const DecideFacts *facts)
 }
 
 /*
- * Where a cycle that starts now counts from.  If it is on time, that is when it
- * was due, so that the schedule does not drift; if the clock was set back, what
- * the clock says.
+ * Return the start that the schedule counts from, for a cycle that starts
+ * now.  If the cycle is on time, this is when it was due, so that the schedule
+ * does not drift.  If it is late or the clock was set back, it is the current
+ * time.
  */
 static TimestampTz
 decide_start(const DecideFacts *facts)

@@ -17,19 +17,20 @@ typedef struct DecideFacts
 {
 	bool		served;			/* the database is to be served */
 	bool		enabled;
-	bool		stays;			/* there is no history that another worker
-								 * could go on by */
-	bool		others_wait;	/* other databases, or another worker is due
-								 * to take over */
-	bool		plan_outdated;	/* it must be made anew before it is used */
+	bool		stays;			/* there is no history from which another
+								 * worker could continue */
+	bool		others_wait;	/* other databases wait for a worker, or this
+								 * worker is too old */
+	bool		plan_outdated;	/* a new plan must be made first */
 	bool		run_requested;	/* a cycle over all views */
 	bool		prune_pending;	/* the history has rows that are too old */
-	TimestampTz clock;			/* the time of the day */
-	TimestampTz awaited;		/* what the worker slept for; DT_NOEND:
-								 * nothing */
-	bool		timed_out;		/* ... and by the monotonic clock, it has come */
+	TimestampTz clock;			/* the wall clock */
+	TimestampTz awaited;		/* the time that the worker slept until;
+								 * DT_NOEND: none */
+	bool		timed_out;		/* ... which has come, by the monotonic clock */
 	TimestampTz planned_at;		/* when the plan was made */
-	TimestampTz next_due;		/* of the plan's views; DT_NOEND: it has none */
+	TimestampTz next_due;		/* of the plan's views; DT_NOEND: there are
+								 * none */
 	int			interval;		/* in seconds */
 } DecideFacts;
 
@@ -37,9 +38,9 @@ typedef enum DecideAction
 {
 	DECIDE_REST_DISABLED,		/* until there is a signal */
 	DECIDE_REST,				/* until "until", or a signal or request */
-	DECIDE_LEAVE,				/* ... and another worker will go on then */
+	DECIDE_LEAVE,				/* ... and let another worker start then */
 	DECIDE_PLAN,
-	DECIDE_CYCLE,				/* one that counts from "start" */
+	DECIDE_CYCLE,				/* whose schedule counts from "start" */
 	DECIDE_PRUNE				/* a bounded step, then decide again */
 } DecideAction;
 

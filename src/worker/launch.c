@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * launch.c
- *	  For which databases workers are to start: a pure function of facts.
+ *	  Which databases to start workers for: a pure function of facts.
  *
- * Nothing here looks at the clock, at shared memory, or at a parameter, so that
- * a table can test it (t/unit).
+ * Nothing here reads the clock, shared memory or a parameter, so that a table
+ * of cases can test it (t/unit).
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -19,11 +19,11 @@
 static int	launch_compare(const void *a, const void *b, void *arg);
 
 /*
- * In how many microseconds a worker is to start for this database; 0: it is to
- * start now, or was to in the past; LAUNCH_NEVER: not before there are news.
+ * Return in how many microseconds to start a worker for this database: 0 means
+ * now, or that it is overdue; LAUNCH_NEVER means not before there is news.
  *
- * What is wanted waits for the pause after a failure as well, or a request
- * would have a worker that cannot start tried again and again.
+ * A request waits for the pause after a failure, too.  Otherwise it would make
+ * us start again and again a worker that cannot start.
  */
 int64
 launch_wait(const ClaimFacts *facts)
@@ -38,8 +38,9 @@ launch_wait(const ClaimFacts *facts)
 }
 
 /*
- * Start what is due, the longest due first, as far as there may be so many
- * workers.  Those that stay do not count: they would keep all others out.
+ * Decide which workers to start: those that have been due for longest, up to
+ * the limit of workers.  Workers that stay do not count, since they would keep
+ * all others out.
  *
  * decision->order must have room for n numbers.
  */
@@ -75,7 +76,8 @@ launch_decide(const ClaimFacts *facts, int n, int limit,
 }
 
 /*
- * Those that are due for longest come first, then those that are only wanted.
+ * Databases that have been due for longest come first, those that only have a
+ * request or news last.
  */
 static int
 launch_compare(const void *a, const void *b, void *arg)

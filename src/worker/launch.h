@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * launch.h
- *	  For which databases workers are to start: a pure function of facts.
+ *	  Which databases to start workers for: a pure function of facts.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -12,20 +12,21 @@
 
 #include "src/record/claim.h"
 
-/* Microseconds; a worker that has not come by then will not come any more */
+/* A worker that has not come up after so many microseconds never will */
 #define LAUNCH_PATIENCE		(60 * USECS_PER_SEC)
 
 #define LAUNCH_NEVER		PG_INT64_MAX
 
-/* What the launcher shall do */
+/* What the launcher should do */
 typedef struct LaunchDecision
 {
-	int			nstarts;		/* the first so many of "order" start now */
-	int		   *order;			/* of facts, those that are due first first */
-	int			nwaiting;		/* the next so many are due, but have to wait */
-	bool		starting;		/* one that was asked for is to come yet */
+	int			nstarts;		/* start so many now, the first of "order" */
+	int		   *order;			/* indexes into the facts, longest due first */
+	int			nwaiting;		/* the next so many are due, but must wait */
+	bool		starting;		/* a worker was started, and is not connected
+								 * yet */
 	int64		pause;			/* microseconds until the next is due;
-								 * LAUNCH_NEVER: not before there are news */
+								 * LAUNCH_NEVER: not before there is news */
 } LaunchDecision;
 
 extern int64 launch_wait(const ClaimFacts *facts);

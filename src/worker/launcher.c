@@ -3,14 +3,15 @@
  * launcher.c
  *	  The process that starts workers when there is something to do.
  *
- * It is connected to no database.  For each one that is served it knows when
- * something is due there, sleeps until then, and starts a worker, which does
- * what is due, says when the next is, and leaves.  What sessions change that
- * concerns it, they tell at commit (told.c), so it looks for nothing.
+ * It is not connected to a database.  For each database that is served it
+ * knows when something is due there.  It sleeps until then and starts a
+ * worker, which does what is due, publishes when the next view is due, and
+ * leaves.  Sessions tell the launcher at commit when they change something
+ * that concerns it (told.c), so it does not poll.
  *
- * All that it knows is in shared memory: another launcher goes on where this
- * one ended, and workers that live are found by their claims.  It never waits
- * for a worker's start or end.
+ * All of its knowledge is in shared memory: a new launcher continues where the
+ * last one ended, and finds running workers by their claims.  It never waits
+ * for a worker to start or end.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -44,10 +45,10 @@
 #define LAUNCHER_TYPE	"bigbrotr_refresher launcher"
 #define LAUNCHER_MAIN	"bigbrotr_refresher_launcher_main"
 
-/* While there is no place for a worker, look again so often, in microseconds */
+/* How often to retry while no worker slot is free, in microseconds */
 #define LAUNCHER_RETRY	(1 * USECS_PER_SEC)
 
-/* ... and say so after that time: places come and go with parallel queries */
+/* ... and when to warn: worker slots come and go with parallel queries */
 #define LAUNCHER_PATIENCE	(5 * USECS_PER_SEC)
 
 /* A worker that this launcher has started, and that has not ended yet */
@@ -58,7 +59,7 @@ typedef struct LauncherWorker
 	BackgroundWorkerHandle *handle;
 } LauncherWorker;
 
-/* What the launcher knows from one turn of its loop to the next */
+/* What the launcher keeps from one turn of its loop to the next */
 typedef struct LauncherState
 {
 	MemoryContext turn_context; /* reset with each turn */
@@ -66,10 +67,10 @@ typedef struct LauncherState
 	uint64		roster;			/* version of the roster that it has read */
 	bool		roster_outdated;
 	bool		empty_reported; /* that there is nothing to serve */
-	int64		full_since;		/* monotonic: no place for a worker; 0: there
-								 * is */
+	int64		full_since;		/* monotonic: since when no worker slot is
+								 * free; 0: one is */
 	bool		full_reported;
-	bool		role_reported;	/* that there is no such role */
+	bool		role_reported;	/* that the role does not exist */
 } LauncherState;
 
 static int64 launcher_turn(LauncherState *state);
@@ -135,7 +136,7 @@ bigbrotr_refresher_launcher_main(Datum main_arg)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 
-		/* Other backends wait for an idle one that is far behind. */
+		/* Do not make other backends wait for us to read sinval messages. */
 		if (catchupInterruptPending)
 			ProcessCatchupInterrupt();
 
@@ -152,7 +153,7 @@ bigbrotr_refresher_launcher_main(Datum main_arg)
 }
 
 /*
- * Start what is due.  Returns how long to sleep then, in microseconds.
+ * Start the workers that are due.  Returns how long to sleep, in microseconds.
  */
 static int64
 launcher_turn(LauncherState *state)
@@ -200,7 +201,7 @@ launcher_read_roster(LauncherState *state)
 	MemoryContext caller = CurrentMemoryContext;
 	int			n;
 
-	/* What changes from here on is read in the next turn. */
+	/* Changes from here on are read in the next turn. */
 	state->roster = claim_roster_version();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -220,8 +221,8 @@ launcher_read_roster(LauncherState *state)
 }
 
 /*
- * Say which databases there are not, or cannot be connected to: once for each
- * configuration.
+ * Warn about databases that do not exist or do not accept connections: once
+ * for each configuration.
  */
 static void
 launcher_report_missing(const ClaimDatabase *databases, int n)
@@ -249,7 +250,7 @@ launcher_report_missing(const ClaimDatabase *databases, int n)
 }
 
 /*
- * Say that no worker can connect to this database: once, until one could.
+ * Warn that no worker could connect to this database: once, until one can.
  */
 static void
 launcher_report_unreachable(const ClaimFacts *facts)
@@ -265,8 +266,8 @@ launcher_report_unreachable(const ClaimFacts *facts)
 }
 
 /*
- * How many workers there may be at once.  The others of the server's background
- * workers are left to helpers and to parallel queries.
+ * Return how many workers may run at once.  The other background worker slots
+ * are left to helpers and parallel queries.
  */
 static int
 launcher_limit(void)
@@ -275,7 +276,7 @@ launcher_limit(void)
 }
 
 /*
- * Start workers.  Returns false if there was no place for one.
+ * Start workers.  Returns false if there was no free slot for one of them.
  */
 static bool
 launcher_start_workers(LauncherState *state, const ClaimFacts *facts,
@@ -304,9 +305,9 @@ launcher_start_workers(LauncherState *state, const ClaimFacts *facts,
 }
 
 /*
- * Start a worker for this database, unless the last one is still about to end:
- * that one has a place which the helpers of the next one may need.  When it has
- * ended, the postmaster wakes us up.  Returns false if there was no place.
+ * Start a worker for this database, unless the last one has not quite ended:
+ * it holds a slot that the helpers of the next one may need.  When it ends,
+ * the postmaster wakes us up.  Returns false if no slot was free.
  */
 static bool
 launcher_start_worker(LauncherState *state, const ClaimFacts *database,
@@ -336,7 +337,7 @@ launcher_start_worker(LauncherState *state, const ClaimFacts *database,
 }
 
 /*
- * Forget the workers that have ended.  One that never came to its claim has
+ * Forget the workers that have ended.  One that never took its claim has
  * failed.
  */
 static void
@@ -374,7 +375,8 @@ launcher_has_worker(const LauncherState *state, Oid database)
 }
 
 /*
- * The role that workers connect as; false if there is none, which is said once.
+ * Find the role that workers connect as.  Returns false if it does not exist,
+ * and warns about that once.
  */
 static bool
 launcher_find_role(LauncherState *state, Oid *role)
@@ -398,7 +400,7 @@ launcher_find_role(LauncherState *state, Oid *role)
 }
 
 /*
- * Say once that there has been no place for a worker for some time.
+ * Warn once if no worker slot has been free for some time.
  */
 static void
 launcher_report_full(LauncherState *state, bool full)
@@ -424,7 +426,7 @@ launcher_report_full(LauncherState *state, bool full)
 }
 
 /*
- * Sleep for so long, or until there are news.
+ * Sleep for "pause" microseconds, or until the latch is set.
  */
 static void
 launcher_sleep(int64 pause)
@@ -432,7 +434,7 @@ launcher_sleep(int64 pause)
 	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
 	long		timeout = -1;
 
-	/* Whoever waited for a lock meanwhile has reset the latch, too. */
+	/* If we waited for a lock, that may have reset the latch. */
 	if (settings_reload_pending())
 		return;
 	if (pause != LAUNCH_NEVER)

@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * overrides.c
- *	  Settings of databases and roles that concern this process.
+ *	  ALTER DATABASE and ALTER ROLE settings that apply to this process.
  *
- * The server applies them when a process connects, and never again.  A hash of
- * them tells a process that stays connected that it should make way for one
- * that has the new ones.
+ * The server applies them only when a process connects.  By a hash of them, a
+ * process that stays connected learns that it should make way for one with the
+ * new settings.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -24,8 +24,8 @@
 #include "src/worker/overrides.h"
 
 /*
- * A hash of what ALTER DATABASE and ALTER ROLE ... SET have left that applies
- * to this database and the session's user.  Needs a transaction.
+ * Return a hash of the settings by ALTER DATABASE and ALTER ROLE ... SET that
+ * apply to this database and the session user.  Needs a transaction.
  */
 uint64
 overrides_hash(void)
@@ -43,7 +43,7 @@ overrides_hash(void)
 		Form_pg_db_role_setting form =
 			(Form_pg_db_role_setting) GETSTRUCT(tuple);
 
-		/* In whatever order they are read: the sum. */
+		/* Add them up: the order of the scan must not matter. */
 		if ((form->setdatabase == InvalidOid ||
 			 form->setdatabase == MyDatabaseId) &&
 			(form->setrole == InvalidOid || form->setrole == role))

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * overrides.h
- *	  Settings of databases and roles that concern this process.
+ *	  ALTER DATABASE and ALTER ROLE settings that apply to this process.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *

@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * roster.c
- *	  The databases that are to be served, by the catalogs.
+ *	  The databases that are to be served, as found in the catalogs.
  *
- * Only catalogs that all databases share are read here.
+ * Only shared catalogs are read here.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -24,9 +24,10 @@
 #include "src/worker/roster.h"
 
 /*
- * The databases that "databases" names, also those that do not exist; or all
- * that accept connections and are no templates.  Returns how many there are, in
- * *databases, which is allocated.  Needs a transaction and a snapshot.
+ * Read the databases that the parameter "databases" names, including those
+ * that do not exist; or all that accept connections and are not templates.
+ * Returns their number, and a palloc'd array in *databases.  Needs a
+ * transaction and a snapshot.
  */
 int
 roster_read(ClaimDatabase **databases)
@@ -78,8 +79,8 @@ roster_read(ClaimDatabase **databases)
 }
 
 /*
- * The role that workers connect as; InvalidOid: the bootstrap superuser.
- * Returns false if there is no such role.  Needs a transaction.
+ * Find the role that workers connect as; InvalidOid means the bootstrap
+ * superuser.  Returns false if the role does not exist.  Needs a transaction.
  */
 bool
 roster_role(Oid *role)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * roster.h
- *	  The databases that are to be served, by the catalogs.
+ *	  The databases that are to be served, as found in the catalogs.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *

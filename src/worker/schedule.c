@@ -3,18 +3,18 @@
  * schedule.c
  *	  Which views are due when.
  *
- * A view that took part in a cycle is next due at that cycle's start plus its
- * interval, wherever in the cycle its turn came, so that views of different
- * intervals stay aligned.  What was never in a cycle is due at once.  If its
- * interval counts from a time of the day, it is due at the next time of that
- * row (clock.c) after that cycle's start.
+ * A view that took part in a cycle is next due at the start of that cycle plus
+ * its interval, no matter how late in the cycle its turn came, so that views
+ * with different intervals stay aligned.  A view that was never in a cycle is
+ * due at once.  If an interval counts from a time of the day, the view is due
+ * at the next time of that series (clock.c) after the start of the cycle.
  *
- * A view that failed is due again earlier, after the retry interval, doubled
- * for each failure in a row.  Such a retry takes along the views that read it,
- * and leaves the schedule of them all as it was: else each failure would split
- * one cycle into two for ever.
+ * A view that failed is due again earlier, after the retry interval, which
+ * doubles with each failure in a row.  Such a retry includes the views that
+ * read the failed one, and does not change the schedule of any of them.
+ * Otherwise each failure would split one cycle into two for good.
  *
- * Nothing here looks at the clock: the caller says what time it is.
+ * Nothing here reads the clock; the caller passes the time.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -32,22 +32,22 @@
 #include "src/worker/schedule.h"
 #include "src/common/settings.h"
 
-/* A view that the plan names */
+/* A view of the plan */
 typedef struct ScheduleEntry
 {
 	char		label[TARGET_LABEL_SIZE];	/* the key; must be first */
 	ViewState	known;
-	uint32		notes[PLAN_NNOTES]; /* hashes of what was last said of it */
-	bool		planned;		/* it is in the plan that is followed */
+	uint32		notes[PLAN_NNOTES]; /* hashes of the last messages about it */
+	bool		planned;		/* it is in the current plan */
 } ScheduleEntry;
 
 struct Schedule
 {
 	HTAB	   *entries;
-	const uint32 *said;			/* by the worker before */
+	const uint32 *said;			/* hashes of the last worker's messages */
 	int			nsaid;
 	uint32		misfit;			/* hash of the interval that start_time was
-								 * last said to wait for; 0: none */
+								 * last reported not to fit; 0: none */
 };
 
 static ScheduleEntry *schedule_entry(Schedule *schedule, const PlanItem *item);
@@ -61,8 +61,9 @@ static void schedule_forget_future(ViewState *known, int interval,
 								   TimestampTz now);
 
 /*
- * Make an empty schedule, in the current memory context.  "said" are hashes of
- * what the worker before has said of views; they must live as long.
+ * Make an empty schedule in the current memory context.  "said" are hashes of
+ * the messages that the last worker logged about views; it must live as long
+ * as the schedule.
  */
 Schedule *
 schedule_create(const uint32 *said, int nsaid)
@@ -82,11 +83,11 @@ schedule_create(const uint32 *said, int nsaid)
 }
 
 /*
- * Follow a new plan: read the history of what is new (of all, if it is to be
- * read again), forget what is not planned any more, and log what is to be said
- * of an item unless it was said already.  Needs a transaction.
+ * Switch to a new plan: read the history of new views (of all views, with
+ * "reread"), forget views that are no longer planned, and log the notes of
+ * each item unless they were logged before.  Needs a transaction.
  *
- * What is read again and is not there is written: the extension was created
+ * A state that we reread but do not find is written: the extension was created
  * after the view had been refreshed.
  */
 void
@@ -133,9 +134,9 @@ schedule_follow(Schedule *schedule, const RefreshPlan *plan, bool reread,
 }
 
 /*
- * When the next view is due: never later than the longest interval from now;
- * DT_NOEND if the plan is empty.  If start_time cannot be followed, that is
- * logged once.
+ * Return when the next view is due: never later than the longest interval from
+ * now; DT_NOEND if the plan is empty.  If start_time cannot be followed, logs
+ * that once.
  */
 TimestampTz
 schedule_next(Schedule *schedule, const RefreshPlan *plan, TimestampTz now)
@@ -155,12 +156,12 @@ schedule_next(Schedule *schedule, const RefreshPlan *plan, TimestampTz now)
 }
 
 /*
- * Choose what a cycle takes that starts at "start" (which may be a little
- * before now): everything, or what is due now.  Fills in what is known of all
- * views.  Returns how many are due.
+ * Choose the views of a cycle that starts at "start" (which may be a little
+ * before now): all of them, or those that are due now.  Fills in items[], with
+ * the state of all views.  Returns how many are due.
  *
- * A retry takes along all that reads the failed view, itself or through others
- * of the plan, whether these are due by themselves or not.
+ * A retry includes all views that read the failed one, directly or through
+ * other views of the plan, even if they are not due themselves.
  */
 int
 schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
@@ -197,7 +198,7 @@ schedule_take_due(Schedule *schedule, const RefreshPlan *plan,
 }
 
 /*
- * Remember a cycle.  Views whose turn did not come stay due.
+ * Remember the results of a cycle.  Views whose turn did not come stay due.
  */
 void
 schedule_record(Schedule *schedule, const RefreshPlan *plan,
@@ -213,8 +214,8 @@ schedule_record(Schedule *schedule, const RefreshPlan *plan,
 }
 
 /*
- * Hashes of what was said of the views that are planned, in *said, which is
- * allocated.  Returns how many there are.
+ * Return the number of messages logged about planned views, and a palloc'd
+ * array of their hashes in *said.
  */
 int
 schedule_said(Schedule *schedule, uint32 **said)
@@ -241,8 +242,8 @@ schedule_said(Schedule *schedule, uint32 **said)
 }
 
 /*
- * Read what the history knows of a view, without what lies in the future;
- * false if it knows nothing.  Needs a transaction.
+ * Read the state of a view from the history, correcting times in the future.
+ * Returns false if there is none.  Needs a transaction.
  */
 bool
 schedule_read(const PlanItem *item, TimestampTz now, ViewState *known)
@@ -254,8 +255,8 @@ schedule_read(const PlanItem *item, TimestampTz now, ViewState *known)
 }
 
 /*
- * When a view is due of which this is known; DT_NOBEGIN if it was never in a
- * cycle.  "zone" is that of the clock on the wall.
+ * Return when a view in this state is due; DT_NOBEGIN if it was never in a
+ * cycle.  "zone" is the time zone of start_time.
  */
 TimestampTz
 schedule_due(const ViewState *known, const PlanItem *item, const pg_tz *zone)
@@ -273,7 +274,7 @@ schedule_due(const ViewState *known, const PlanItem *item, const pg_tz *zone)
 }
 
 /*
- * The same, whether it has failed or not.
+ * The same, without retries after a failure.
  */
 static TimestampTz
 schedule_regular(const ViewState *known, const PlanItem *item,
@@ -290,7 +291,7 @@ schedule_regular(const ViewState *known, const PlanItem *item,
 }
 
 /*
- * The interval of a view, in seconds.
+ * Return the interval of a view, in seconds.
  */
 int
 schedule_interval(const PlanItem *item)
@@ -299,10 +300,11 @@ schedule_interval(const PlanItem *item)
 }
 
 /*
- * The second of the day that the interval of a view counts from, or -1.
+ * Return the second of the day that the interval of a view counts from, or -1.
  *
- * The list is checked for intervals that cannot; the parameters "interval" and
- * "start_time" are set one by one, so that start_time may have to wait.
+ * The parser of the list checks that such an interval fits.  The parameters
+ * "interval" and "start_time" are set one by one, so start_time is ignored
+ * while they do not fit.
  */
 int
 schedule_start_time(const PlanItem *item)
@@ -325,14 +327,12 @@ schedule_entry(Schedule *schedule, const PlanItem *item)
 }
 
 /*
- * A cycle that lies in the future shows that the clock was set back.  Then it
- * is as if that cycle had started now, so that nobody waits for longer than
- * one interval.
+ * A cycle in the future shows that the clock was set back.  We treat it as if
+ * it had started now, so that no view waits for longer than one interval.
  *
- * If it lies in the future by more than the interval, it is as if it had never
- * been: the view is due at once, after which the history is right again.  Else
- * the wait would begin anew each time that the history is read, until the
- * clock is there.
+ * If it is in the future by more than the interval, we ignore it: the view is
+ * due at once, which corrects the history.  Otherwise the wait would start
+ * over each time that the history is read, until the clock catches up.
  */
 static void
 schedule_forget_future(ViewState *known, int interval, TimestampTz now)
@@ -345,7 +345,7 @@ schedule_forget_future(ViewState *known, int interval, TimestampTz now)
 }
 
 /*
- * Say once that start_time cannot be followed, if that is so.
+ * Warn once if start_time cannot be followed.
  */
 static void
 schedule_say_misfit(Schedule *schedule)
@@ -385,7 +385,7 @@ schedule_say_notes(const Schedule *schedule, ScheduleEntry *entry,
 }
 
 /*
- * Has the worker before said this?  There are few such notes.
+ * Did the last worker log this?  There are few such notes.
  */
 static bool
 schedule_was_said(const Schedule *schedule, uint32 note)

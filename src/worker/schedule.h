@@ -16,7 +16,7 @@
 #include "src/record/history.h"
 #include "src/cycle/queue.h"
 
-/* What a process remembers of the views, from one plan to the next */
+/* What a process remembers about views, from one plan to the next */
 typedef struct Schedule Schedule;
 
 extern Schedule *schedule_create(const uint32 *said, int nsaid);

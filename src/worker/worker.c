@@ -3,20 +3,20 @@
  * worker.c
  *	  The background worker that serves one database.
  *
- * The main loop: gather facts, decide (decide.c), act.  It sleeps on its latch
- * and wakes up for nothing but the time, a signal, a request, or the death of
- * the postmaster.  It is the only part that looks at the clock.
+ * The main loop gathers facts, decides (decide.c) and acts.  It sleeps on its
+ * latch and wakes up only at a due time, or for a signal, a request, or the
+ * postmaster's death.  Only this file reads the clock for the schedule.
  *
- * Each turn of the loop has a memory context of its own, so that what is
- * allocated on the way is gone with the turn.
+ * Each turn of the loop has its own memory context, so that what it allocates
+ * is freed with the turn.
  *
- * The launcher starts it when there is something to do, and when there is
- * nothing for some time it leaves (claim.c).  Where there is no history that
- * another worker could go on by, it stays.
+ * The launcher starts a worker when there is something to do, and the worker
+ * leaves when nothing is due for some time (claim.c).  It stays if there is no
+ * history from which another worker could continue.
  *
- * SIGTERM is die(): it ends a running refresh at once and the process with
- * exit code 1, after which the launcher starts another one.  SIGHUP has the
- * configuration read anew.  SIGINT cancels the current view.
+ * SIGTERM is die(): it aborts a running refresh at once and ends the process
+ * with exit code 1, after which the launcher starts another one.  SIGHUP
+ * reloads the configuration.  SIGINT cancels the current view.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -60,26 +60,25 @@
 #include "src/worker/overrides.h"
 #include "src/worker/worker.h"
 
-/* The history is pruned at most once in so many seconds */
+/* The history is pruned at most once in this many seconds */
 #define WORKER_PRUNE_INTERVAL 3600
 
 /*
- * A worker that is older than that, in microseconds, makes way for another one
- * though something is due soon: the server's caches grow with what the views'
- * functions do.
+ * A worker older than this, in microseconds, makes way for another one even if
+ * something is due soon: the views' functions make the server's caches grow.
  */
 #define WORKER_LIFETIME		(3600 * USECS_PER_SEC)
 
 #define WORKER_MAIN	"bigbrotr_refresher_worker_main"
 
-/* What the worker is started with */
+/* Arguments of the worker's process */
 typedef struct WorkerArgs
 {
 	Oid			database;
 	Oid			role;			/* InvalidOid: the bootstrap superuser */
 } WorkerArgs;
 
-/* What the worker knows from one turn of its loop to the next */
+/* What the worker keeps from one turn of its loop to the next */
 typedef struct WorkerState
 {
 	instr_time	began;
@@ -91,18 +90,20 @@ typedef struct WorkerState
 	uint64		plan_hash;		/* of the list that was planned */
 	int			plan_generation;	/* of the settings */
 	uint64		plan_request;	/* it may serve requests up to this one */
-	bool		plan_is_new;	/* it was not used yet, and nothing that takes
-								 * time was done since */
-	uint64		heard;			/* news from other sessions until then */
-	bool		connected;		/* "overrides" is known */
+	bool		plan_is_new;	/* it was not used yet, and nothing slow was
+								 * done since it was made */
+	uint64		heard;			/* news from other sessions that we have
+								 * processed */
+	bool		connected;		/* "overrides" is valid */
 	uint64		overrides;		/* settings of the database and the role */
-	TimestampTz awaited;		/* what it sleeps for; DT_NOEND: nothing */
-	TimestampTz decided_at;		/* when it was decided to sleep for that */
-	bool		timed_out;		/* what it slept for has come */
+	TimestampTz awaited;		/* the time that it sleeps until; DT_NOEND:
+								 * none */
+	TimestampTz decided_at;		/* when it decided to sleep until then */
+	bool		timed_out;		/* the awaited time has come */
 	TimestampTz last_prune;
-	bool		prune_unfinished;	/* too old rows were left */
+	bool		prune_unfinished;	/* rows that are too old were left */
 	Oid			history;		/* its table; InvalidOid: there is none */
-	bool		history_missed; /* and it was said that it is missing */
+	bool		history_missed; /* it was reported missing */
 } WorkerState;
 
 static void worker_begin(WorkerState *state);
@@ -124,9 +125,8 @@ static bool worker_check_history(WorkerState *state);
 static void worker_sleep(WorkerState *state);
 
 /*
- * Have a worker started for a database; in the launcher only.  Returns its
- * handle, allocated in the caller's context, or NULL if there is no place for
- * it.
+ * Start a worker for a database; in the launcher only.  Returns its handle,
+ * allocated in the current memory context, or NULL if no slot is free.
  */
 BackgroundWorkerHandle *
 worker_start(Oid database, Oid role, const char *name)
@@ -158,7 +158,7 @@ bigbrotr_refresher_worker_main(Datum main_arg)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 
-		/* Other backends wait for an idle one that is far behind. */
+		/* Do not make other backends wait for us to read sinval messages. */
 		if (catchupInterruptPending)
 			ProcessCatchupInterrupt();
 
@@ -175,9 +175,9 @@ bigbrotr_refresher_worker_main(Datum main_arg)
 /*
  * Claim the database, connect to it, and plan.
  *
- * The claim comes first: in this order, it is given up after the transaction
- * has ended and its locks are released.  Where the process cannot connect, it
- * ends with FATAL, and the launcher tries again later.
+ * We claim first, so that the exit callbacks give up the claim only after the
+ * transaction has ended and its locks are released.  If the process cannot
+ * connect, it ends with FATAL, and the launcher tries again later.
  */
 static void
 worker_begin(WorkerState *state)
@@ -242,7 +242,7 @@ worker_report_start(const WorkerState *state)
 }
 
 /*
- * Plan anew, by the list and the catalogs as they are now.
+ * Make a new plan from the current list and catalogs.
  */
 static void
 worker_plan(WorkerState *state)
@@ -275,7 +275,7 @@ worker_plan(WorkerState *state)
 	state->connected = true;
 	if (!claim_news().named && !OidIsValid(history_installed()))
 	{
-		/* It is one of all databases, but has not the extension. */
+		/* Served only because of "*", and without the extension */
 		state->history = InvalidOid;
 		state->heard = heard;
 		PopActiveSnapshot();
@@ -291,7 +291,7 @@ worker_plan(WorkerState *state)
 							 state->plan->nitems)));
 	MemoryContextSwitchTo(caller);
 
-	/* Other sessions, or a dump that was restored, may know more than we. */
+	/* Other sessions or a restored dump may have changed the states. */
 	schedule_follow(state->schedule, state->plan,
 					worker_check_history(state) ||
 					generation != state->plan_generation ||
@@ -311,11 +311,11 @@ worker_plan(WorkerState *state)
 }
 
 /*
- * Will the plan do for a cycle that starts now, and serves the requests up to
- * "run"?  A plan that was made a moment ago, by a worker that has just started
- * or after a reload, is as good as another one.
+ * Can the plan be used for a cycle that starts now and serves the requests up
+ * to "run"?  It can if it was made a moment ago, by a worker that has just
+ * started or after a reload.
  *
- * Whoever asks for a cycle has it see all that was there when he asked.
+ * A requested cycle must see everything that was there at the request.
  */
 static bool
 worker_plan_serves(const WorkerState *state, uint64 run)
@@ -327,8 +327,8 @@ worker_plan_serves(const WorkerState *state, uint64 run)
 }
 
 /*
- * Leave, with nothing to do until what was decided.  Returns false if there is
- * something to do now; else does not return.
+ * Exit, since there is nothing to do until decision->until.  Returns false if
+ * there is something to do now; otherwise does not return.
  */
 static bool
 worker_leave(WorkerState *state, const Decision *decision)
@@ -351,7 +351,7 @@ worker_leave(WorkerState *state, const Decision *decision)
 }
 
 /*
- * Make way for a worker that has the settings which this one has not.
+ * Exit to make way for a worker with the current settings.
  */
 static void
 worker_make_way(WorkerState *state)
@@ -359,7 +359,7 @@ worker_make_way(WorkerState *state)
 	uint32	   *said;
 	int			nsaid;
 
-	/* Before the first plan, what the worker before has said still holds. */
+	/* Before the first plan, the notes of the last worker are still valid. */
 	if (state->connected)
 	{
 		nsaid = schedule_said(state->schedule, &said);
@@ -370,7 +370,7 @@ worker_make_way(WorkerState *state)
 }
 
 /*
- * Is there no history that another worker could go on by?
+ * Is there no history from which another worker could continue?
  */
 static bool
 worker_stays(const WorkerState *state)
@@ -379,7 +379,7 @@ worker_stays(const WorkerState *state)
 }
 
 /*
- * Publish where names are looked up, for plan().  Needs a transaction.
+ * Publish our search_path, for plan().  Needs a transaction.
  */
 static void
 worker_publish_search_path(void)
@@ -403,8 +403,8 @@ worker_publish_search_path(void)
 }
 
 /*
- * Say once that the history is not kept, if it should be.  Returns whether
- * there is another one than before.  Needs a transaction.
+ * Log once if the history should be kept but has no table.  Returns whether
+ * there is a new table.  Needs a transaction.
  */
 static bool
 worker_check_history(WorkerState *state)
@@ -490,7 +490,7 @@ worker_turn(WorkerState *state)
 			state->timed_out = false;
 			worker_cycle(state, decision.start, decide_now(&facts));
 
-			/* However late the next cycle is, there is a step of this. */
+			/* Prune a batch even if the next cycle is already due. */
 			if (worker_prune_pending(state, facts.clock))
 				worker_prune(state, facts.clock);
 			return false;
@@ -502,8 +502,8 @@ worker_turn(WorkerState *state)
 }
 
 /*
- * Run one cycle over all that is due now; over everything, if a request to do
- * so is to be served.
+ * Run a cycle over the views that are due now; over all views, if one was
+ * requested.
  */
 static void
 worker_cycle(WorkerState *state, TimestampTz start, TimestampTz now)
@@ -532,7 +532,7 @@ worker_cycle(WorkerState *state, TimestampTz start, TimestampTz now)
 }
 
 /*
- * Is it time to look for rows of the history that are too old?
+ * Is it time to prune the history?
  */
 static bool
 worker_prune_pending(const WorkerState *state, TimestampTz now)
@@ -546,8 +546,8 @@ worker_prune_pending(const WorkerState *state, TimestampTz now)
 }
 
 /*
- * Delete some of what is too old of the history: so little that nothing waits
- * for it for long.
+ * Delete some rows of the history that are too old: so few that nothing waits
+ * for long.
  */
 static void
 worker_prune(WorkerState *state, TimestampTz now)
@@ -573,7 +573,7 @@ worker_prune_batch(void *arg)
 }
 
 /*
- * Sleep until what is awaited, or until there is another reason to wake up.
+ * Sleep until the awaited time, or until the latch is set.
  */
 static void
 worker_sleep(WorkerState *state)
@@ -583,7 +583,7 @@ worker_sleep(WorkerState *state)
 
 	state->plan_is_new = false;
 
-	/* Whoever waited for a lock meanwhile has reset the latch, too. */
+	/* If we waited for a lock, that may have reset the latch. */
 	if (settings_reload_pending())
 		return;
 	if (state->awaited == DT_NOEND)
@@ -597,13 +597,13 @@ worker_sleep(WorkerState *state)
 				 timestamptz_to_str(state->awaited));
 		pgstat_report_activity(STATE_IDLE, activity);
 
-		/* If the clock was set back since that was decided, no longer. */
+		/* If the clock was set back since we decided, do not sleep longer. */
 		now = Max(GetCurrentTimestamp(), state->decided_at);
 		timeout = TimestampDifferenceMilliseconds(now, state->awaited);
 		events |= WL_TIMEOUT;
 	}
 
-	/* No sleep is longer than some 24 days; then comes the next one. */
+	/* A latch can wait for up to 24 days only; we then sleep again. */
 	timeout = Min(timeout, INT_MAX);
 	state->timed_out = (WaitLatch(MyLatch, events, timeout,
 								  compat_wait_event()) & WL_TIMEOUT) != 0 &&
