@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * cycle.c
- *	  A plan in, its results out: by one process or by several.
+ *	  Runs a plan and collects its results, by one process or by several.
  *
- * With more than one process, the queue of the cycle is in dynamic shared
- * memory, and helpers live for as long as the cycle does.  They are dynamic
- * background workers that do nothing but work on the queue; the worker works
- * on it as well.  So a helper that cannot be started, or that ends, costs
- * speed and nothing else: its current view is reported as failed by the
- * worker, and others take the rest.
+ * With several processes, the queue of the cycle is in dynamic shared memory,
+ * and helpers run for the length of the cycle.  They are dynamic background
+ * workers that only work on the queue; the worker works on it as well.  So a
+ * helper that cannot be started, or that ends early, only costs speed: the
+ * worker reports its current view as failed, and the other processes take the
+ * rest.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -36,10 +36,10 @@
 
 #define CYCLE_HELPER_TYPE	"bigbrotr_refresher helper"
 
-/* What a helper needs to know beside the handle of the queue */
+/* Arguments of a helper, besides the handle of the queue */
 typedef struct CycleHelperArgs
 {
-	dsa_pointer slot;			/* that the worker has claimed */
+	dsa_pointer slot;			/* claimed by the worker */
 	Oid			database;
 	Oid			role;
 } CycleHelperArgs;
@@ -69,12 +69,12 @@ static void cycle_report_start(const CycleResult *result);
 static void cycle_report_end(const CycleResult *result);
 
 /*
- * Refresh what is due of a plan, in a cycle that started at "start".  "forced":
- * refresh also what nothing has changed for.
+ * Refresh the views of a plan that are due, in a cycle that started at
+ * "start". With "forced", refresh unchanged views, too.
  *
- * What is known of the views is brought up to date; the outcome of those that
- * did not have their turn is REFRESH_PENDING.  To be called outside of a
- * transaction.  Raises no ERROR for a view's sake.
+ * Updates the states and outcomes in items[]; the outcome of a view whose turn
+ * did not come is REFRESH_PENDING.  Must be called outside of a transaction. A
+ * view that fails raises no ERROR.
  */
 void
 cycle_run(const RefreshPlan *plan, QueueItem *items, TimestampTz start,
@@ -110,7 +110,7 @@ cycle_run(const RefreshPlan *plan, QueueItem *items, TimestampTz start,
 }
 
 /*
- * Make the queue: in shared memory if helpers could be of use.
+ * Make the queue, in shared memory if helpers would be of use.
  */
 static Queue *
 cycle_prepare(const RefreshPlan *plan, const QueueItem *items,
@@ -133,7 +133,8 @@ cycle_prepare(const RefreshPlan *plan, const QueueItem *items,
 }
 
 /*
- * Make the shared memory of the queue.  Without it, the worker works alone.
+ * Create the shared memory of the queue.  Returns false if there is none; then
+ * the worker works alone.
  */
 static bool
 cycle_create_segment(Size size)
@@ -155,7 +156,7 @@ cycle_try_segment(void *arg)
 }
 
 /*
- * Start so many helpers, or as many as there are free slots for.
+ * Start this many helpers, or as many as there are free worker slots.
  */
 static void
 cycle_start_helpers(int wanted)
@@ -163,7 +164,7 @@ cycle_start_helpers(int wanted)
 	static bool registered = false;
 	CycleHelperArgs args;
 
-	/* If we end before they do, they shall as well. */
+	/* If we end early, the helpers must end, too. */
 	if (!registered)
 		before_shmem_exit(cycle_terminate_helpers, (Datum) 0);
 	registered = true;
@@ -196,8 +197,8 @@ cycle_start_helper(const CycleHelperArgs *args)
 }
 
 /*
- * Say that there are too few helpers: once for each value of max_workers, for
- * free slots come and go with every parallel query.
+ * Warn that there are too few helpers: once for each value of max_workers,
+ * since free slots come and go with every parallel query.
  */
 static void
 cycle_say_missing(int wanted, int started)
@@ -212,8 +213,8 @@ cycle_say_missing(int wanted, int started)
 }
 
 /*
- * The queue is over: wait until the helpers have ended too, so that their
- * slots are free for the next cycle, and release the shared memory.
+ * At the end of the cycle, wait for the helpers to end, so that their slots
+ * are free for the next cycle, and release the shared memory.
  */
 static void
 cycle_end_helpers(void)
@@ -229,12 +230,13 @@ cycle_end_helpers(void)
 }
 
 /*
- * The worker ends in mid-cycle.
+ * Exit callback of the worker, which may be in mid-cycle: terminate the
+ * helpers.
  */
 static void
 cycle_terminate_helpers(int code, Datum arg)
 {
-	/* The queue, and what we may wait for in it, will be gone soon. */
+	/* The queue and its condition variable will be gone soon. */
 	ConditionVariableCancelSleep();
 
 	for (int i = 0; i < cycle_team.nhelpers; i++)
@@ -242,7 +244,8 @@ cycle_terminate_helpers(int code, Datum arg)
 }
 
 /*
- * Bring what is known of the views up to date, and count the outcomes.
+ * Copy the new states and outcomes of the views to items[], and count
+ * outcomes.
  */
 static void
 cycle_collect(const Queue *queue, QueueItem *items, CycleResult *result)
@@ -307,7 +310,7 @@ bigbrotr_refresher_helper_main(Datum main_arg)
 		return;					/* the cycle is over already */
 	dsm_pin_mapping(segment);
 
-	/* In this order, what we leave is told after our transaction ended. */
+	/* In this order, exit callbacks run after our transaction has ended. */
 	claim_join(args.slot);
 	status_join();
 	queue = dsm_segment_address(segment);
@@ -315,7 +318,7 @@ bigbrotr_refresher_helper_main(Datum main_arg)
 	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, 0);
 	refresh_force_settings();
 
-	/* Its defaults may have changed since the leader connected. */
+	/* Defaults of search_path may have changed since the leader connected. */
 	SetConfigOption("search_path", queue_search_path(queue), PGC_USERSET,
 					PGC_S_OVERRIDE);
 

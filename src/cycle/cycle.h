@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cycle.h
- *	  A plan in, its results out: by one process or by several.
+ *	  Runs a plan and collects its results, by one process or by several.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -14,7 +14,7 @@
 
 #include "src/cycle/queue.h"
 
-/* What came of one cycle */
+/* The result of one cycle */
 typedef struct CycleResult
 {
 	int			total;			/* the views that were due */

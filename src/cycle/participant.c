@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * participant.c
- *	  What one process does of a cycle: view after view, until none is left.
+ *	  One process's part of a cycle: view after view, until none is left.
  *
- * Takes views from the queue, refreshes them, and reports each to the server
- * log, to the status and to the history.  Between two views there is no
- * transaction and no snapshot, the configuration is read if it changed, and
- * the cycle ends early if it is to: because the refresher was disabled, or
- * because there is a new list.
+ * It takes views from the queue, refreshes them, and reports each to the
+ * server log, the status and the history.  Between two views there is no
+ * transaction and no snapshot.  There we reload the configuration if
+ * requested, and end the cycle early if the refresher was disabled, the list
+ * has changed, or the database is no longer to be served.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -38,26 +38,28 @@
 #include "src/record/status.h"
 #include "src/cycle/participant.h"
 
-/* The view that this process is at */
+/* The view that this process refreshes */
 typedef struct CurrentView
 {
 	Queue	   *queue;
 	const QueueView *view;
-	ViewState	known;			/* what will be known of it at the end */
-	ViewSettings own;			/* what holds for it */
-	ViewState	before;			/* if it fails, this is */
+	ViewState	known;			/* its state after the attempt */
+	ViewSettings own;			/* the settings that apply to it */
+	ViewState	before;			/* its state if the attempt fails */
 	RefreshResult *result;
 } CurrentView;
 
-/* For the exit callback: the queue that this helper works on, and its view */
+/*
+ * Read by the exit callback: the queue that this helper works on, and its view
+ */
 static Queue *participant_queue;
 static LWLock *participant_lock;
 static CurrentView *participant_current;
 
-/* The list that the cycle follows */
+/* A hash of the list that the cycle is based on */
 static uint64 participant_list_hash;
 
-/* How many cores the machine has, if that is known */
+/* How many cores the machine has; not positive: unknown */
 static int	participant_cores;
 
 static void participant_leave(int code, Datum arg);
@@ -84,7 +86,8 @@ static void participant_report_failure(const QueueView *view,
 									   const RefreshResult *result);
 
 /*
- * Be a helper: if the process ends in the middle of a view, tell the leader.
+ * Become a helper: if the process ends in the middle of a view, tell the
+ * leader.
  */
 void
 participant_join(Queue *queue, LWLock *lock)
@@ -97,7 +100,7 @@ participant_join(Queue *queue, LWLock *lock)
 static void
 participant_leave(int code, Datum arg)
 {
-	/* The queue, and what we may wait for in it, will be gone soon. */
+	/* The queue and its condition variable will be gone soon. */
 	ConditionVariableCancelSleep();
 	if (participant_current == NULL)
 		return;
@@ -109,11 +112,11 @@ participant_leave(int code, Datum arg)
 }
 
 /*
- * Work on a cycle until there is nothing left of it to do.  To be called
- * outside of a transaction.  Raises no ERROR for a view's sake.
+ * Work on a cycle until nothing is left to do.  Must be called outside of a
+ * transaction.  A view that fails raises no ERROR.
  *
- * The leader also waits for the views of others, and reports what they
- * abandon.
+ * The leader also waits for the views of other processes, and reports those
+ * that they abandon.
  */
 void
 participant_run(Queue *queue, LWLock *lock, bool leader)
@@ -149,7 +152,7 @@ participant_run(Queue *queue, LWLock *lock, bool leader)
 }
 
 /*
- * May the cycle go on to its next view?
+ * May the cycle go on with its next view?
  */
 static bool
 participant_goes_on(const Queue *queue)
@@ -193,7 +196,8 @@ participant_refresh(Queue *queue, LWLock *lock, int index, int active)
 }
 
 /*
- * Refresh the current view.  Its settings are in force, until the end of this.
+ * Refresh the current view.  Its settings must be in force; they are reset at
+ * the end.
  */
 static void
 participant_attempt(CurrentView *current, int active)
@@ -214,8 +218,8 @@ participant_attempt(CurrentView *current, int active)
 }
 
 /*
- * If what was folded was only the first window of a backlog, fold the others,
- * each as a refresh of its own.
+ * If only the first window of a backlog was folded, fold the others, each in a
+ * refresh of its own.
  */
 static void
 participant_fold_backlog(CurrentView *current, int active)
@@ -237,8 +241,8 @@ participant_fold_backlog(CurrentView *current, int active)
 }
 
 /*
- * Report an attempt, keep it if it failed (else it was kept already), and let
- * the queue know.
+ * Log an attempt, write it to the history if it failed (else that has been
+ * done), and update the queue.
  */
 static void
 participant_finish(CurrentView *current, LWLock *lock)
@@ -250,7 +254,7 @@ participant_finish(CurrentView *current, LWLock *lock)
 		known->duration = result->duration;
 	else if (result->outcome == REFRESH_FAILED)
 	{
-		/* What was not committed has changed nothing. */
+		/* A failed attempt has changed nothing. */
 		*known = current->before;
 		known->failures++;
 		known->mark.known = false;
@@ -264,12 +268,11 @@ participant_finish(CurrentView *current, LWLock *lock)
 }
 
 /*
- * Skip the view if that is wanted and nothing that it reads has changed; the
- * result then says so, and is in the history.
+ * Skip the view if skip_unchanged is on and nothing that it reads has changed.
+ * Returns true then, with the result set and written to the history.
  *
- * The mark of what there is now is kept for the next cycle: it must be read
- * before the refresh takes its snapshot.  If anything fails here, the view is
- * refreshed.
+ * The current mark is kept for the next cycle; it must be read before the
+ * refresh takes its snapshot.  If anything fails here, the view is refreshed.
  */
 static bool
 participant_skip(CurrentView *current)
@@ -315,11 +318,12 @@ participant_try_to_skip(void *arg)
 }
 
 /*
- * How many parallel workers each part of a query may have, while so many views
- * could be refreshed at the same time; -1: as many as it has anyway.
+ * Return how many parallel workers each part of a query may have, while
+ * "active" views could be refreshed at the same time; -1 means the usual
+ * limit.
  *
- * Parallel workers of one refresh and other refreshes would fight for the same
- * cores, and a parallel query needs more processor time in all.
+ * Parallel workers of one refresh would compete with other refreshes for the
+ * same cores, and a parallel query needs more CPU time in total.
  */
 static int
 participant_parallel_workers(int active)
@@ -331,7 +335,7 @@ participant_parallel_workers(int active)
 }
 
 /*
- * The target as it was planned; points into the queue.
+ * Make the target as it was planned; it points into the queue.
  */
 static RefreshTarget
 participant_target(const QueueView *view, const ViewSettings *own)
@@ -349,7 +353,7 @@ participant_target(const QueueView *view, const ViewSettings *own)
 }
 
 /*
- * In the transaction of a refresh that has gone well so far.
+ * Called in the transaction of a refresh that has succeeded so far.
  */
 static void
 participant_before_commit(const RefreshResult *result, void *arg)
@@ -373,7 +377,7 @@ participant_before_commit(const RefreshResult *result, void *arg)
 }
 
 /*
- * The data of a view is as old as the oldest that it was made of.
+ * The data of a view is as old as the oldest data that it was computed from.
  */
 static void
 participant_set_data_as_of(CurrentView *current)
@@ -390,7 +394,7 @@ participant_set_data_as_of(CurrentView *current)
 }
 
 /*
- * Report and finish a view whose process is gone.
+ * Finish a view whose process has ended: it has failed.
  */
 static void
 participant_finish_abandoned(Queue *queue, LWLock *lock, int index)
@@ -415,7 +419,7 @@ participant_finish_abandoned(Queue *queue, LWLock *lock, int index)
 }
 
 /*
- * Keep an attempt in the history, in the current transaction.
+ * Write an attempt to the history, in the current transaction.
  */
 static void
 participant_keep(void *arg)
@@ -427,10 +431,10 @@ participant_keep(void *arg)
 		return;
 
 	/*
-	 * Where nothing else was written, nothing is lost with the row in a crash
-	 * that comes before the next flush, so we need not wait for one.  Of a
-	 * refresh we cannot know that: what it has written on other servers may
-	 * depend on this COMMIT.
+	 * If nothing else was written, a crash before the next WAL flush loses
+	 * only this row, so we need not wait for the flush.  A refresh is
+	 * different: it may have written to other servers, where data may depend
+	 * on this COMMIT.
 	 */
 	if (current->result->outcome != REFRESH_REFRESHED)
 		(void) set_config_option("synchronous_commit", "off",
@@ -439,7 +443,7 @@ participant_keep(void *arg)
 	history_write(current->view->label, &current->known, &cycle,
 				  current->result);
 
-	/* What number it has is nothing for the views' functions to see. */
+	/* Hide the row's number from currval() and lastval() of the views. */
 	ResetSequenceCaches();
 }
 
@@ -491,8 +495,8 @@ participant_report_view(const QueueView *view, const RefreshResult *result)
 }
 
 /*
- * A failure is reported in one line, with the original's code, detail, hint
- * and context.
+ * Log a failure in one line, with the code, detail, hint and context of the
+ * original error.
  */
 static void
 participant_report_failure(const QueueView *view, const RefreshResult *result)

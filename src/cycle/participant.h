@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * participant.h
- *	  What one process does of a cycle: view after view, until none is left.
+ *	  One process's part of a cycle: view after view, until none is left.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *

@@ -3,15 +3,15 @@
  * queue.c
  *	  The views of one cycle: which may start now, which are done.
  *
- * A view may start when all of the stages before its own are done, and all
- * that it reads.  Of those that may, the one of the lowest rank is taken.  For
- * one process, that is the order of the plan; for several, rank.c sees to it
- * that the cycle ends soon.
+ * A view may start when all earlier stages and all views that it reads are
+ * done.  Among those that may start, the view of the lowest rank is taken.
+ * Ranks follow the order of the plan for one process; for several, rank.c
+ * chooses them so that the cycle ends soon.
  *
- * A queue is one block of memory without pointers.  It may be private, or
- * shared by the processes that work on a cycle together; then a lock protects
- * what changes, and the condition variable tells that something did.  A
- * private one has no lock (NULL).
+ * A queue is one block of memory without pointers.  It is private, or shared
+ * by the processes that work on a cycle together.  Then a lock protects what
+ * changes, and a condition variable is broadcast at changes.  A private queue
+ * has no lock (NULL).
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -46,7 +46,7 @@ static void queue_lock(LWLock *lock);
 static void queue_unlock(LWLock *lock);
 
 /*
- * Bytes that a queue needs for what is due of a plan.
+ * Return the size in bytes of a queue for the views of a plan that are due.
  */
 Size
 queue_size(const RefreshPlan *plan, const QueueItem *items,
@@ -71,10 +71,10 @@ queue_size(const RefreshPlan *plan, const QueueItem *items,
 }
 
 /*
- * Make a queue of what is due, in a block of queue_size() bytes.
+ * Make a queue of the views that are due, in a block of queue_size() bytes.
  *
- * "search_path", "start" and "forced" are for whoever works on it.  With more
- * than one process, there has to be a lock from now on.
+ * "search_path", "start" and "forced" are for the processes that work on it.
+ * With more than one process, all further calls need a lock.
  */
 void
 queue_init(Queue *queue, const RefreshPlan *plan, const QueueItem *items,
@@ -101,7 +101,7 @@ queue_init(Queue *queue, const RefreshPlan *plan, const QueueItem *items,
 }
 
 /*
- * Fewer processes work on the queue than was thought.
+ * Set how many processes really work on the queue.
  */
 void
 queue_set_processes(Queue *queue, LWLock *lock, int nprocesses)
@@ -112,7 +112,7 @@ queue_set_processes(Queue *queue, LWLock *lock, int nprocesses)
 }
 
 /*
- * Add the views that are due, in the order of the plan.  places[] becomes the
+ * Add the views that are due, in the order of the plan.  Sets places[] to the
  * place in the queue of each item of the plan, or -1.
  */
 static void
@@ -150,8 +150,8 @@ queue_add_views(Queue *queue, const RefreshPlan *plan,
 }
 
 /*
- * Add who reads whom.  Of what is read but not due, only the age of the data
- * matters.
+ * Add the edges: which view reads which.  If a view is read but not due, only
+ * the age of its data matters.
  */
 static void
 queue_add_edges(Queue *queue, const RefreshPlan *plan,
@@ -209,7 +209,7 @@ queue_add_edges(Queue *queue, const RefreshPlan *plan,
 }
 
 /*
- * Copy the settings that views have for themselves, from this offset on.
+ * Copy the views' own settings, from this offset on.
  */
 static void
 queue_add_settings(Queue *queue, const RefreshPlan *plan, Size offset)
@@ -230,8 +230,8 @@ queue_add_settings(Queue *queue, const RefreshPlan *plan, Size offset)
 }
 
 /*
- * Rank the views as they are planned; or, for several processes, by what they
- * have behind them.
+ * Rank the views in the order of the plan; or, for several processes, by the
+ * work that depends on them.
  */
 static void
 queue_rank(Queue *queue, bool by_path)
@@ -267,8 +267,8 @@ queue_set_rank(Queue *queue, int view, int rank)
 }
 
 /*
- * Exchange ranks of views that have not started, if the cycle is predicted to
- * end sooner by that.
+ * Exchange the ranks of views that have not started, if the cycle is predicted
+ * to end sooner then.
  */
 static void
 queue_improve(Queue *queue)
@@ -279,15 +279,15 @@ queue_improve(Queue *queue)
 	if (!queue_read_rest(queue, &rest) || !rank_improve(&rest, order))
 		return;
 
-	/* The ranks that they have together stay the same. */
+	/* The set of their ranks stays the same. */
 	for (int i = 0; i < rest.nleft; i++)
 		queue_set_rank(queue, rest.views[order[i]].view, rest.views[i].rank);
 	queue->first_rank = rest.views[0].rank;
 }
 
 /*
- * Read what is left of the cycle; false if there is no choice to be made, or
- * too large a one.
+ * Read the rest of the cycle.  Returns false if there is nothing to choose, or
+ * too much.
  */
 static bool
 queue_read_rest(Queue *queue, RankRest *rest)
@@ -353,7 +353,7 @@ queue_add_rest_readers(Queue *queue, RankRest *rest)
 
 		for (int j = 0; j < view->nreaders; j++)
 		{
-			/* What reads a view that is not done has not started. */
+			/* Readers of a view that is not done have not started. */
 			for (int k = 0; k < rest->nleft; k++)
 			{
 				if (rest->views[k].view == readers[j])
@@ -364,7 +364,7 @@ queue_add_rest_readers(Queue *queue, RankRest *rest)
 }
 
 /*
- * Let the views of the stage start that the view at this place belongs to.
+ * Open a stage, whose first view is at this place: let its views start.
  */
 static void
 queue_open_stage(Queue *queue, int first)
@@ -383,7 +383,7 @@ queue_open_stage(Queue *queue, int first)
 }
 
 /*
- * The only way for a view from one state to another.
+ * Change the state of a view.  All changes must go through here.
  */
 static void
 queue_set_state(Queue *queue, QueueView *view, QueueState state)
@@ -407,9 +407,10 @@ queue_set_state(Queue *queue, QueueView *view, QueueState state)
 }
 
 /*
- * Take the view that is to be refreshed next; -1 if none may start now.
+ * Take the next view to refresh.  Returns -1 if none may start now.
  *
- * *active: how many views, with this one, are being refreshed or could be.
+ * *active: how many views, including this one, are being refreshed or could
+ * be.
  */
 int
 queue_take(Queue *queue, LWLock *lock, int *active)
@@ -439,7 +440,7 @@ queue_take(Queue *queue, LWLock *lock, int *active)
 }
 
 /*
- * A view that was taken is done: this came of it, and this is known of it now.
+ * Mark a view that was taken as done, with its outcome and its new state.
  */
 void
 queue_finish(Queue *queue, LWLock *lock, int view, RefreshOutcome outcome,
@@ -471,13 +472,13 @@ queue_set_done(Queue *queue, QueueView *view)
 			queue_set_state(queue, reader, QUEUE_READY);
 	}
 
-	/* Stages are done one by one, so as many views stand before the next. */
+	/* Stages are done one by one, so the next one follows the done views. */
 	if (queue->stage_left == 0)
 		queue_open_stage(queue, queue->nviews_in[QUEUE_DONE]);
 }
 
 /*
- * The process that refreshes a view ends without having finished it.
+ * Give up a view: its process ends without having finished it.
  */
 void
 queue_abandon(Queue *queue, LWLock *lock, int view)
@@ -489,8 +490,8 @@ queue_abandon(Queue *queue, LWLock *lock, int view)
 }
 
 /*
- * Take over a view that was abandoned, to be finished as failed; -1 if there
- * is none.
+ * Take over an abandoned view, to finish it as failed.  Returns -1 if there is
+ * none.
  */
 int
 queue_take_abandoned(Queue *queue, LWLock *lock)
@@ -510,7 +511,7 @@ queue_take_abandoned(Queue *queue, LWLock *lock)
 }
 
 /*
- * Let nothing more start.
+ * Let no more views start.
  */
 void
 queue_stop(Queue *queue, LWLock *lock)
@@ -523,10 +524,10 @@ queue_stop(Queue *queue, LWLock *lock)
 }
 
 /*
- * Wait until there may be something to take, or nothing will be any more.
+ * Wait until there may be a view to take, or there will never be one again.
  *
- * "for_others": wait also for the views of others, and for what they
- * abandon.
+ * "for_others": also wait for the views of other processes, and for those that
+ * they abandon.
  */
 void
 queue_wait(Queue *queue, LWLock *lock, bool for_others, uint32 wait_event)
@@ -553,7 +554,7 @@ queue_has_news(Queue *queue, LWLock *lock, bool for_others)
 }
 
 /*
- * Is there anything left, to start or to wait for?
+ * Is there nothing left to start, nor (with "for_others") to wait for?
  */
 bool
 queue_is_over(Queue *queue, LWLock *lock, bool for_others)

@@ -23,9 +23,10 @@
 typedef struct QueueItem
 {
 	bool		due;
-	RefreshOutcome outcome;		/* pending, until it had its turn */
-	ViewState	known;			/* before: as it was, but with the starts that
-								 * it will have; after: as it is */
+	RefreshOutcome outcome;		/* pending, until its turn */
+	ViewState	known;			/* before the cycle: the old state, but with
+								 * the new start times; after it: the new
+								 * state */
 } QueueItem;
 
 typedef enum QueueState
@@ -39,7 +40,7 @@ typedef enum QueueState
 
 #define QUEUE_NSTATES (QUEUE_DONE + 1)
 
-/* One view of a cycle; without pointers, for it may be in shared memory */
+/* One view of a cycle; without pointers, since it may be in shared memory */
 typedef struct QueueView
 {
 	int			planned;		/* its index in the plan */
@@ -52,20 +53,20 @@ typedef struct QueueView
 	bool		too_complex;
 	Oid			relid;
 	Oid			funcid;
-	bool		wildcard;		/* no name of the list stands for it */
+	bool		wildcard;		/* a "*" of the list stands for it */
 	Size		settings_offset;	/* as in PlanItem, from the queue's start;
 									 * 0: none */
 	int			stage;
 	int64		expected;		/* duration, in us; 0: unknown */
 	int			nreads;			/* the views of this cycle that it reads */
 	int			first_read;		/* where they are in the queue's edges */
-	int			nreaders;		/* those that read it */
+	int			nreaders;		/* the views of this cycle that read it */
 	int			first_reader;
 
 	/* These change */
 	QueueState	state;
 	int			rank;			/* those of lower rank start first */
-	int			nwaits;			/* what it reads and is not done */
+	int			nwaits;			/* the views it reads that are not done */
 	TimestampTz reads_as_of;	/* the oldest data that it reads; 0: unknown */
 	instr_time	began;			/* when it was taken, for elapsed_since() */
 	TimestampTz started_at;		/* likewise, by the clock */
@@ -78,28 +79,29 @@ typedef struct Queue
 {
 	/* These do not change */
 	TimestampTz start;
-	bool		forced;			/* refresh also what is unchanged */
+	bool		forced;			/* refresh unchanged views, too */
 	bool		whole;			/* all views of the list are due */
-	bool		insisted;		/* go on though the worker is disabled */
+	bool		insisted;		/* go on even if the worker is disabled */
 	int			nviews;
 	Size		edges_offset;	/* of an array of int, from the start */
 	Size		ranks_offset;	/* likewise: the views by rank, which change */
 	Size		path_offset;	/* of a string: the leader's search_path */
 
 	/* These do */
-	int			nprocesses;		/* that work on it, as far as is known */
+	int			nprocesses;		/* that work on it, as far as we know */
 	int			stage;			/* later ones must not start */
 	int			stage_left;		/* views of it that are not done */
 	int			nstarted;
 	int			nviews_in[QUEUE_NSTATES];	/* how many are in each state */
 	int			first_rank;		/* no view of a lower rank is ready */
-	bool		stopped;		/* nothing more is to start */
+	bool		stopped;		/* no more views may start */
 	ConditionVariable changed;
 	QueueView	views[FLEXIBLE_ARRAY_MEMBER];
 } Queue;
 
 /*
- * The views that each view reads and is read by, as places in the queue.
+ * The views that each view reads and those that read it, as places in the
+ * queue.
  */
 static inline int *
 queue_edges(Queue *queue)
@@ -108,7 +110,7 @@ queue_edges(Queue *queue)
 }
 
 /*
- * The place of the view of each rank.
+ * The place in the queue of the view of each rank.
  */
 static inline int *
 queue_ranks(Queue *queue)
@@ -117,7 +119,7 @@ queue_ranks(Queue *queue)
 }
 
 /*
- * The settings that a view has for itself, or NULL.
+ * The view's own settings, or NULL.
  */
 static inline const char *
 queue_settings(const Queue *queue, const QueueView *view)
@@ -127,7 +129,7 @@ queue_settings(const Queue *queue, const QueueView *view)
 }
 
 /*
- * Where the leader looks names up, and so shall all who work on the queue.
+ * The leader's search_path, which all processes that work on the queue use.
  */
 static inline const char *
 queue_search_path(const Queue *queue)

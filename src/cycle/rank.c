@@ -1,18 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * rank.c
- *	  In which order the views of a cycle start, for it to end soonest.
+ *	  In which order to start the views of a cycle, so that it ends soonest.
  *
- * To find the best order is hard (it is the problem of the makespan on
- * parallel machines), to find a good one is not.  First comes what has most
- * work behind it: Graham's list scheduling by the critical path.  That leaves
- * some processes without work at the end, while others are at a last view; so
- * when few views are left, exchange the ranks of two of them for as long as
- * the cycle is predicted to end sooner by that.  This is done each time that
- * a view is taken, since by then it is known how long others really took.
+ * It is hard to find the best order (this is makespan scheduling on parallel
+ * machines), but not to find a good one.  We start with the view that has the
+ * most work depending on it: Graham's list scheduling by the critical path.
+ * This leaves some processes without work at the end, while others refresh a
+ * last view.  So when few views are left, we exchange the ranks of two of them
+ * as long as the cycle is predicted to end sooner then.  We do this each time
+ * that a view is taken, since by then we know how long others really took.
  *
- * Nothing here knows of queues or processes: paths or predictions in, an order
- * out.
+ * Nothing here depends on queues or processes: paths or predictions in, an
+ * order out.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -24,10 +24,10 @@
 
 #include "src/cycle/rank.h"
 
-/* A view shorter than this is not worth the search, in microseconds */
+/* Views shorter than this are not worth the search, in microseconds */
 #define RANK_WORTHWHILE		50000
 
-/* What an exchange must gain at least, as a part of what is left: 1/this */
+/* An exchange must gain at least 1/this of the time that is left */
 #define RANK_LEAST_GAIN		500
 
 static int	rank_compare_paths(const void *a, const void *b);
@@ -39,11 +39,11 @@ static int	rank_stage(const RankRest *rest, uint64 left);
 static void rank_exchange(int *a, int *b);
 
 /*
- * Sort the views by what they have behind them: their own time, and that of
- * the longest chain of views that read each other after it.
+ * Sort the views by stage, then by the time that depends on them: their own
+ * duration, and that of the longest chain of readers after them.
  *
- * On entry paths[i] is the view of index i.  Those of an unknown duration are
- * expected to take the mean of the others.
+ * On entry paths[i] is the view of index i.  An unknown duration is set to the
+ * mean of the known ones.
  */
 void
 rank_by_path(RankPath *paths, int nviews)
@@ -57,7 +57,7 @@ rank_by_path(RankPath *paths, int nviews)
 		known += paths[i].duration > 0;
 	}
 
-	/* Readers stand behind what they read, so theirs are known first. */
+	/* Readers come after what they read, so theirs are known first. */
 	for (int i = nviews - 1; i >= 0; i--)
 	{
 		int64		longest = 0;
@@ -86,8 +86,8 @@ rank_compare_paths(const void *a, const void *b)
 
 /*
  * Find a better order for the views that have not started: order[i] becomes
- * the place in "rest" of the view that shall have the rank of rest->views[i].
- * There is room for RANK_MOST_LEFT.
+ * the place in "rest" of the view that gets the rank of rest->views[i].
+ * order[] must have room for RANK_MOST_LEFT elements.
  *
  * Returns false if all of them are so short that the search is not worth it.
  */
@@ -117,8 +117,8 @@ rank_improve(const RankRest *rest, int *order)
 
 /*
  * Make the exchange of two views of the order that ends the cycle soonest, if
- * that is before the limit.  Returns when it ends then; else the greatest
- * time there is.
+ * that is before the limit.  Returns when the cycle ends then, or PG_INT64_MAX
+ * if nothing was exchanged.
  */
 static int64
 rank_exchange_best(const RankRest *rest, int *order, int64 limit)
@@ -151,8 +151,8 @@ rank_exchange_best(const RankRest *rest, int *order, int64 limit)
 }
 
 /*
- * In how many microseconds from now the cycle ends, if whichever process is
- * free takes the first view of this order that may start.
+ * Predict in how many microseconds from now the cycle ends, if each free
+ * process takes the first view of this order that may start.
  */
 static int64
 rank_predict(const RankRest *rest, const int *order)
@@ -218,7 +218,7 @@ rank_first_to_end(int nviews, uint64 running, const int64 *ends)
 }
 
 /*
- * The first stage that has views which are not done.
+ * Return the first stage with views that are not done.
  */
 static int
 rank_stage(const RankRest *rest, uint64 undone)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * rank.h
- *	  In which order the views of a cycle start, for it to end soonest.
+ *	  In which order to start the views of a cycle, so that it ends soonest.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -11,15 +11,15 @@
 #define RANK_H
 
 /*
- * No more views than these are looked at two by two.  With more, there are
- * enough small ones to fill what gap there is, and it would take too long.
+ * We compare pairs of at most this many views.  With more views, enough small
+ * ones are left to fill any gap, and the search would take too long.
  */
 #define RANK_MOST_LEFT		24
 
-/* ... and beside them those that are running */
+/* ... and at most this many, with those that are running */
 #define RANK_MOST			64
 
-/* A view on its way to its rank */
+/* A view to be ranked */
 typedef struct RankPath
 {
 	int			view;			/* the caller's index */
@@ -27,7 +27,7 @@ typedef struct RankPath
 	int			nreaders;		/* the views that read it */
 	const int  *readers;		/* their indexes, all greater than its own */
 	int64		duration;		/* in microseconds; 0: unknown */
-	int64		length;			/* with the longest chain of readers behind */
+	int64		length;			/* with the longest chain of readers after it */
 } RankPath;
 
 /* A view that is not done, in a prediction */
@@ -41,7 +41,7 @@ typedef struct RankView
 	uint64		readers;		/* a bit for each that reads it */
 } RankView;
 
-/* What is left of a cycle: first the views that have not started, by rank */
+/* The rest of a cycle: first the views that have not started, by rank */
 typedef struct RankRest
 {
 	int			nleft;
