@@ -73,8 +73,8 @@ static void cycle_report_end(const CycleResult *result);
  * "start". With "forced", refresh unchanged views, too.
  *
  * Updates the states and outcomes in items[]; the outcome of a view whose turn
- * did not come is REFRESH_PENDING.  Must be called outside of a transaction. A
- * view that fails raises no ERROR.
+ * did not come is REFRESH_PENDING.  Must be called outside of a transaction.
+ * A view that fails raises no ERROR.
  */
 void
 cycle_run(const RefreshPlan *plan, QueueItem *items, TimestampTz start,

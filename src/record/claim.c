@@ -3,14 +3,14 @@
  * claim.c
  *	  Which process works for which database, and which one is to start.
  *
- * The claim of a database is the one arbiter: a worker that finds it taken
- * leaves at once, however many were started.  A worker gives its claim up
- * under the same lock under which it says when it is next due and sees that
- * there is nothing else to do.  So whoever has a request sees a worker that
- * will serve it, or wakes the launcher.
+ * The claim on a database alone decides which worker serves it: a worker that
+ * finds it taken exits at once, however many were started.  A worker gives up
+ * its claim, publishes when it is next due, and checks that there is nothing
+ * else to do, all under one lock.  So a session with a request either finds a
+ * worker that will serve it, or wakes the launcher.
  *
- * Nobody waits for a worker to start: one that was asked for and has not come
- * after some time may be asked for again.
+ * Nobody waits for a worker to start: if it has not come up after some time,
+ * another one may be started.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -31,10 +31,10 @@
 /* The longest pause before another worker is started, in microseconds */
 #define CLAIM_MAX_PAUSE		(3600 * USECS_PER_SEC)
 
-/* What this worker is told anew, as far as it has followed */
+/* The generation of the configuration that this worker has read */
 static uint64 claim_generation;
 
-/* The settings of databases and roles, when this worker began to connect */
+/* told_settings, when this worker began to connect */
 static uint64 claim_settings;
 
 static void claim_read(const Slot *slot, int64 clock, TimestampTz now,
@@ -46,8 +46,9 @@ static void claim_count_failure(Slot *slot);
 static int64 claim_clock_of(TimestampTz time);
 
 /*
- * Be the launcher.  Nobody has watched the configuration meanwhile, and all
- * that was said to the one before may be lost.
+ * Become the launcher.  Nobody has watched the configuration meanwhile, and
+ * what the previous launcher was told may be lost.  So every database is
+ * looked at, and a new epoch of counted changes begins.
  */
 void
 claim_launcher_attach(void)
@@ -75,8 +76,8 @@ claim_launcher_detach(int code, Datum arg)
 }
 
 /*
- * The databases that are to be served are these.  What is known of others is
- * forgotten as soon as no worker has them.
+ * Set the databases that are to be served.  The slots of others are released
+ * as soon as no worker has claimed them.
  */
 void
 claim_roster(const ClaimDatabase *databases, int ndatabases)
@@ -97,7 +98,7 @@ claim_roster(const ClaimDatabase *databases, int ndatabases)
 		slot->database = databases[i].oid;
 		slot->connectable = databases[i].connectable;
 
-		/* A worker that is about to leave for that must not leave now. */
+		/* A worker may be about to leave because of the old roster. */
 		if (!slot->data.listed || slot->named != databases[i].named)
 			slot->told++;
 		slot->named = databases[i].named;
@@ -118,7 +119,8 @@ claim_roster(const ClaimDatabase *databases, int ndatabases)
 }
 
 /*
- * A number that changes whenever databases come, go or get other names.
+ * Return a number that changes whenever databases are created, dropped,
+ * altered or renamed.
  */
 uint64
 claim_roster_version(void)
@@ -132,8 +134,9 @@ claim_roster_version(void)
 }
 
 /*
- * The configuration was read anew: every database shall look at it.  What kept
- * workers from starting may be mended, so none waits for that any longer.
+ * The configuration was reloaded, so every database must be looked at.  What
+ * kept workers from starting may be fixed, so their pauses end.  With
+ * "uncounted", changes of tables may not have been counted.
  */
 void
 claim_reloaded(bool uncounted)
@@ -151,9 +154,9 @@ claim_reloaded(bool uncounted)
 }
 
 /*
- * What the launcher needs to know of all databases that are served; returns
- * how many there are, in *facts, which is allocated.  Wakes up the workers if
- * there are news for all.
+ * Collect what the launcher needs to know about all databases that are served.
+ * Returns their number, and a palloc'd array in *facts.  Wakes up the workers
+ * if there is news for all.
  */
 int
 claim_read_all(ClaimFacts **facts)
@@ -210,7 +213,7 @@ claim_read(const Slot *slot, int64 clock, TimestampTz now, ClaimFacts *facts)
 }
 
 /*
- * A worker is going to be started for this database.
+ * A worker is about to be started for this database.
  */
 void
 claim_starting(dsa_pointer pointer)
@@ -223,7 +226,7 @@ claim_starting(dsa_pointer pointer)
 }
 
 /*
- * ... but is not, as there was no place for it.
+ * ... but could not be, since no worker slot was free.
  */
 void
 claim_not_started(dsa_pointer pointer)
@@ -236,8 +239,8 @@ claim_not_started(dsa_pointer pointer)
 }
 
 /*
- * ... but has not come in time, or has ended.  The slot may belong to another
- * database by now.
+ * ... but has not come up in time, or has ended.  The slot may belong to
+ * another database by now.
  */
 void
 claim_lapsed(dsa_pointer pointer, Oid database)
@@ -255,7 +258,7 @@ claim_lapsed(dsa_pointer pointer, Oid database)
 }
 
 /*
- * The log says that no worker can connect to this database.
+ * It was logged that no worker can connect to this database.
  */
 void
 claim_reported(dsa_pointer pointer)
@@ -268,8 +271,8 @@ claim_reported(dsa_pointer pointer)
 }
 
 /*
- * Whether databases wait since there are as many workers as there may be, so
- * that those which rest shall leave; and whether for want of a place.
+ * Set whether databases wait because the limit of workers is reached, so that
+ * idle workers leave; and whether no worker slot is free.
  */
 void
 claim_waiting(bool others_wait, bool places_missing)
@@ -292,7 +295,7 @@ claim_waiting(bool others_wait, bool places_missing)
 
 /*
  * Become the worker of a database.  Returns false if there is one already, or
- * if the database is not to be served any more: then there is nothing to do.
+ * if the database is no longer to be served; then there is nothing to do.
  */
 bool
 claim_take(Oid database, ClaimStart *start)
@@ -346,9 +349,9 @@ claim_connected(void)
 }
 
 /*
- * Have settings of databases or roles been changed while this worker connected,
- * so that it may not have them?  Not twice in a row, or whoever changes them all
- * the time would keep all workers from their work.
+ * Were settings of databases or roles changed while this worker connected, so
+ * that it may have old ones?  Never true twice in a row: otherwise somebody
+ * who keeps changing settings would keep all workers from their work.
  */
 bool
 claim_settings_changed(void)
@@ -364,8 +367,8 @@ claim_settings_changed(void)
 }
 
 /*
- * What this worker, or the one that this process helps, is told.  It may change
- * while the worker lives.
+ * Return what this worker, or the worker of this helper, is told.  It may
+ * change while the worker runs.
  */
 ClaimNews
 claim_news(void)
@@ -381,7 +384,7 @@ claim_news(void)
 }
 
 /*
- * The worker has read its configuration anew.
+ * The worker has reloaded its configuration.
  */
 void
 claim_followed(void)
@@ -392,7 +395,7 @@ claim_followed(void)
 }
 
 /*
- * The log says now that this database is served.
+ * It was logged that this database is served.
  */
 void
 claim_announced(void)
@@ -403,7 +406,7 @@ claim_announced(void)
 }
 
 /*
- * Does the worker stay though nothing is due?
+ * Set whether the worker stays even if nothing is due.
  */
 void
 claim_stay(bool stays)
@@ -418,7 +421,7 @@ claim_stay(bool stays)
 }
 
 /*
- * The worker has looked for rows of the history that are too old.
+ * The worker has pruned the history.
  */
 void
 claim_pruned(TimestampTz now)
@@ -429,8 +432,8 @@ claim_pruned(TimestampTz now)
 }
 
 /*
- * There are fewer helpers than max_workers asks for.  Returns whether that is
- * new, of this value.
+ * There are fewer helpers than max_workers asks for.  Returns whether this is
+ * new for this value.
  */
 bool
 claim_missed_helpers(int max_workers)
@@ -445,8 +448,8 @@ claim_missed_helpers(int max_workers)
 }
 
 /*
- * What the last worker has left: hashes of what it said of views.  Returns how
- * many, in *notes, which is allocated.
+ * Read the notes of the last worker: hashes of what it logged about views.
+ * Returns their number, and a palloc'd array in *notes.
  */
 int
 claim_read_notes(uint32 **notes)
@@ -461,8 +464,8 @@ claim_read_notes(uint32 **notes)
 }
 
 /*
- * Leave such hashes to the next worker.  Only the worker uses them, so no lock
- * is needed.  Raises an ERROR if there is no memory.
+ * Leave notes for the next worker.  Only workers of this database use them, so
+ * no lock is needed.  Raises an ERROR if out of memory.
  */
 void
 claim_write_notes(const uint32 *notes, int nnotes)
@@ -484,9 +487,9 @@ claim_write_notes(const uint32 *notes, int nnotes)
 }
 
 /*
- * Give the claim up, with nothing to do until what "leave" says.  Returns false
- * if there is something to do now: a request, or news that were not heard.  For
- * a database that is not to be served any more there is nothing.
+ * Give up the claim, since there is nothing to do until leave->due.  Returns
+ * false if there is something to do now: a request, or news that we have not
+ * heard.  For a database that is no longer to be served there never is.
  */
 bool
 claim_leave(const ClaimLeave *leave)
@@ -517,7 +520,7 @@ claim_leave(const ClaimLeave *leave)
 }
 
 /*
- * Give the claim up to another worker, which is to start now.
+ * Give up the claim to another worker, which starts now.
  */
 void
 claim_hand_over(void)
@@ -528,7 +531,7 @@ claim_hand_over(void)
 }
 
 /*
- * When the monotonic clock will be at this time of the day.
+ * Convert a time to one of the monotonic clock.
  */
 static int64
 claim_clock_of(TimestampTz time)
@@ -554,7 +557,7 @@ claim_release(StatusState state, TimestampTz next_due)
 }
 
 /*
- * The process ends.  If it still has the claim, it was not meant to.
+ * Exit callback.  If the process still has its claim, it has failed.
  */
 static void
 claim_detach(int code, Datum arg)

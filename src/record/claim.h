@@ -14,13 +14,13 @@
 #include "storage/lwlock.h"
 #include "utils/dsa.h"
 
-/* A database, as the launcher finds it */
+/* A database of the roster */
 typedef struct ClaimDatabase
 {
 	Oid			oid;			/* InvalidOid: there is none of this name */
 	char		name[NAMEDATALEN];
 	bool		connectable;
-	bool		named;			/* by the parameter, not as one of all */
+	bool		named;			/* by the parameter, not only as one of "*" */
 } ClaimDatabase;
 
 /* What the launcher sees of a database */
@@ -33,21 +33,23 @@ typedef struct ClaimFacts
 	bool		claimed;		/* a worker has it */
 	bool		stays;			/* ... which does not leave */
 	bool		wanted;			/* there is a request, or news */
-	int64		starting_for;	/* microseconds since a worker was asked for;
-								 * -1: none was */
+	int64		starting_for;	/* microseconds since a worker was started;
+								 * -1: none is starting */
 	int64		due_in;			/* until it is due; INT64_MAX: never */
 	int64		pause_left;		/* until a worker may start */
-	bool		unreachable;	/* no worker could connect, which was not
-								 * reported yet */
-	bool		connecting;		/* the worker that has it is not connected yet */
+	bool		unreachable;	/* no worker could connect, which is not
+								 * logged yet */
+	bool		connecting;		/* the worker that has it has not connected
+								 * yet */
 } ClaimFacts;
 
 /* What a worker begins with */
 typedef struct ClaimStart
 {
-	TimestampTz due;			/* what it was started for; DT_NOEND: unknown */
+	TimestampTz due;			/* when what it was started for is due;
+								 * DT_NOEND: unknown */
 	bool		has_come;		/* by the monotonic clock */
-	bool		announced;		/* the log says that the database is served */
+	bool		announced;		/* it was logged that the database is served */
 	TimestampTz last_prune;
 } ClaimStart;
 
@@ -55,15 +57,15 @@ typedef struct ClaimStart
 typedef struct ClaimNews
 {
 	bool		served;			/* the database is still to be served */
-	bool		named;			/* by its name, so that it is whether it has
-								 * the extension or not */
-	bool		others_wait;	/* other databases, for a worker to leave */
+	bool		named;			/* by its name, so it is served even without
+								 * the extension */
+	bool		others_wait;	/* other databases wait for a worker to leave */
 } ClaimNews;
 
 /* What a worker says when it leaves */
 typedef struct ClaimLeave
 {
-	TimestampTz due;			/* next; DT_NOEND: not before there are news */
+	TimestampTz due;			/* next; DT_NOEND: not before there is news */
 	bool		disabled;
 	bool		installed;		/* the extension is there */
 	uint64		heard;			/* the news that it has heard */

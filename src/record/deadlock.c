@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * deadlock.c
- *	  Do processes that this session waits for wait for this session?
+ *	  Detects deadlocks in which this session waits for a cycle, not for a lock.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -21,7 +21,7 @@ static List *deadlock_blockers(int pid);
 
 /*
  * Raise an ERROR if one of these processes waits for a lock of this session,
- * itself or through other sessions.
+ * directly or through other sessions.
  */
 void
 deadlock_check(const int *pids, int npids)
@@ -31,7 +31,7 @@ deadlock_check(const int *pids, int npids)
 	for (int i = 0; i < npids; i++)
 		waiting = lappend_int(waiting, pids[i]);
 
-	/* Whoever blocks one of them is added to the end. */
+	/* Processes that block one of them are added at the end. */
 	for (int i = 0; i < list_length(waiting); i++)
 	{
 		int			pid = list_nth_int(waiting, i);
@@ -55,7 +55,8 @@ deadlock_check(const int *pids, int npids)
 }
 
 /*
- * The processes that hold a lock that this one waits for, or wait before it.
+ * Return the processes that hold a lock that this one waits for, or that are
+ * ahead of it in the queue of that lock.
  */
 static List *
 deadlock_blockers(int pid)

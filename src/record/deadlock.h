@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * deadlock.h
- *	  Do processes that this session waits for wait for this session?
+ *	  Detects deadlocks in which this session waits for a cycle, not for a lock.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *

@@ -1,17 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * history.c
- *	  The log of past refreshes, and what is known of each view.
+ *	  The log of past refreshes, and the state of each view.
  *
- * There are two tables.  "history" is a log: a row for each attempt, written
- * and pruned, and never read here.  "view_state" has a row for each view, which
- * each attempt replaces; from it the schedule goes on after a restart.
+ * There are two tables.  "history" is a log with a row for each attempt; it is
+ * written and pruned here, but never read.  "view_state" has a row for each
+ * view, which each attempt replaces; the schedule continues from it after a
+ * restart.
  *
- * The rows of an attempt are written in the transaction of the refresh that
- * they tell of, so that they are committed together or not at all.
+ * The rows of a refresh are written in its own transaction, so that they are
+ * committed with it or not at all.
  *
- * How both tables are used, and what happens if they cannot be, is in
- * guarded.c.
+ * guarded.c says how the tables are accessed, and what happens if they cannot
+ * be.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -33,12 +34,13 @@
 #include "src/common/guarded.h"
 #include "src/record/history.h"
 
-/* Rows that one transaction prunes at most */
+/* Maximum number of rows that one transaction prunes */
 #define HISTORY_BATCH	1000
 
 /*
- * A state is pruned if the view was not tried for the retention and longer than
- * the longest interval, in seconds.  Then it is not in the list any more.
+ * A state is pruned if its view was not tried for the retention plus this
+ * time, in seconds.  This is longer than the longest interval, so the view is
+ * no longer in the list then.
  */
 #define HISTORY_MAX_PAUSE	(400 * 24 * 60 * 60)
 
@@ -73,8 +75,8 @@ static const Oid history_upsert_types[] = {
 };
 
 /*
- * What an attempt does not know stays: refresh() is not a part of any cycle,
- * and has no say in the schedule.
+ * Values that an attempt does not know stay as they are: refresh() is not part
+ * of a cycle, and does not change the schedule.
  */
 static GuardedStatement history_upsert = {
 	.sql = "INSERT INTO bigbrotr_refresher.view_state AS s"
@@ -138,8 +140,9 @@ static const Oid history_prune_types[] = {
 };
 
 /*
- * By the index on started_at.  As long as somebody holds an old snapshot, the
- * index still has what was pruned: each batch starts where the last one ended.
+ * This uses the index on started_at.  As long as somebody holds an old
+ * snapshot, the index still has the rows that were pruned, so each batch
+ * starts where the last one ended.
  */
 static GuardedStatement history_prune = {
 	.sql = "WITH old AS MATERIALIZED ("
@@ -172,7 +175,7 @@ static GuardedStatement history_prune_states = {
 	.expected = SPI_OK_DELETE,
 };
 
-/* An attempt that is to be written */
+/* An attempt to write */
 typedef struct HistoryAttempt
 {
 	const char *label;
@@ -181,7 +184,7 @@ typedef struct HistoryAttempt
 	const RefreshResult *result;	/* NULL: unknown */
 } HistoryAttempt;
 
-/* A state that is to be read */
+/* A state to read */
 typedef struct HistoryReading
 {
 	const char *label;
@@ -189,7 +192,7 @@ typedef struct HistoryReading
 	bool		found;
 } HistoryReading;
 
-/* A batch of rows that are to be pruned */
+/* A batch of rows to prune */
 typedef struct HistoryPruning
 {
 	TimestampTz before;
@@ -215,7 +218,7 @@ static TimestampTz history_get_time(int col);
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_drop_replicated);
 
 /*
- * The table of the history, or InvalidOid if there is none.  Needs a
+ * Return the table of the history, or InvalidOid if there is none.  Needs a
  * transaction.
  */
 Oid
@@ -225,7 +228,7 @@ history_installed(void)
 }
 
 /*
- * What to do if there is none.  Needs a transaction.
+ * Return a hint that says what to do if there is none.  Needs a transaction.
  */
 const char *
 history_missing_hint(void)
@@ -236,17 +239,17 @@ history_missing_hint(void)
 }
 
 /*
- * Write what came of an attempt, with the state that it leaves the view in, in
- * the current transaction.  "cycle" is NULL outside of any.  Does nothing if no
+ * Write the result of an attempt and the new state of its view, in the current
+ * transaction.  "cycle" is NULL outside of a cycle.  Does nothing if no
  * history is kept.
  *
- * The two rows do not depend on each other.  In a session with an old snapshot
- * the state may have been written since (40001), and the row is kept all the
- * same.  A state that is lost does not lead to a wrong skip: the mark that is
- * left there holds what the view itself was before this refresh.
+ * The two rows are independent.  In a session with an old snapshot the state
+ * may have been updated since (40001); the history's row is written all the
+ * same.  A state that is lost does not lead to a wrong skip, because the mark
+ * that stays there includes what the view itself was before this refresh.
  *
- * After the refresh of a part the view is in the state in which it was: the
- * other rows are as old, and no schedule counts from it.
+ * The refresh of a part does not change the state: the other rows are as old
+ * as before, and no schedule counts from it.
  */
 void
 history_write(const char *label, const ViewState *state,
@@ -264,8 +267,7 @@ history_write(const char *label, const ViewState *state,
 }
 
 /*
- * Write the state of a view of which the table knows nothing, in the current
- * transaction.
+ * Write the state of a view that has no row, in the current transaction.
  */
 void
 history_write_state(const char *label, const ViewState *state)
@@ -279,8 +281,9 @@ history_write_state(const char *label, const ViewState *state)
 }
 
 /*
- * Read the last state of a view; false if nothing is known of it, or if there is
- * trouble with the table, as a WARNING then says.  Needs a transaction.
+ * Read the last state of a view.  Returns false, with a state of zeros, if
+ * there is none or if the table cannot be read (after a WARNING).  Needs a
+ * transaction.
  */
 bool
 history_read_last(const char *label, ViewState *state)
@@ -299,12 +302,12 @@ history_read_last(const char *label, ViewState *state)
 }
 
 /*
- * Delete up to a batch of rows that are older than so many seconds, in the
- * current transaction.  Returns whether there may be more of them.  Where no
- * history is kept, what is there stays.
+ * Delete up to a batch of rows that are older than "retention" seconds, in the
+ * current transaction.  Returns whether there may be more of them.  If the
+ * retention is 0, no history is kept, and existing rows stay.
  *
- * When there are no more, the states go of views that are not refreshed any
- * more.
+ * After the last batch, delete the states of views that are no longer
+ * refreshed.
  */
 bool
 history_prune_batch(int retention)
@@ -316,7 +319,7 @@ history_prune_batch(int retention)
 	if (retention == 0)
 		return false;
 
-	/* If it is lost in a crash, the rows are just as old later. */
+	/* If a crash loses this, the rows are pruned later. */
 	(void) set_config_option("synchronous_commit", "off",
 							 PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
@@ -326,7 +329,7 @@ history_prune_batch(int retention)
 	if (!guarded_run(GUARDED_HISTORY, RowExclusiveLock,
 					 history_delete, &pruning, NULL))
 	{
-		/* Maybe a trigger makes it slow: next time, fewer. */
+		/* A trigger may have made it slow, so try fewer rows next time. */
 		limit = Max(limit / 10, 1);
 		return false;
 	}
@@ -341,11 +344,11 @@ history_prune_batch(int retention)
 }
 
 /*
- * Trigger of both tables, before each row is written: what logical replication
- * brings from another server is dropped.  It is of that server's refreshes, and
- * its numbers would collide with our own.
+ * Trigger of both tables, before each row is written: drop the rows that
+ * logical replication brings from another server.  They are about the
+ * refreshes of that server, and their numbers would collide with our own.
  *
- * A refresh may well be started by what is replicated; then it is our own.
+ * Replicated changes may also start a refresh here; its rows are our own.
  */
 Datum
 bigbrotr_refresher_drop_replicated(PG_FUNCTION_ARGS)
@@ -561,7 +564,7 @@ history_interval(int64 microseconds)
 }
 
 /*
- * A time in a column of the only row that was read; 0 if it is null.
+ * Return a time in a column of the only row that was read; 0 if it is null.
  */
 static TimestampTz
 history_get_time(int col)

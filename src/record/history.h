@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * history.h
- *	  The log of past refreshes, and what is known of each view.
+ *	  The log of past refreshes, and the state of each view.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *

@@ -1,15 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * notify.c
- *	  Tells those who listen what came of a refresh.
+ *	  Notifies listeners of the results of refreshes.
  *
- * A refresh is told of in its own transaction, so that nobody hears of what
- * was not committed.  A failed one was rolled back; it is told of together
- * with its row of the history.
+ * Listeners are notified of a refresh in its own transaction, so that nobody
+ * hears of one that was not committed.  A failed refresh was rolled back; they
+ * are notified of it in the transaction that writes its row of the history.
  *
- * The transaction must not fail for that.  A payload that is too long is cut.
- * When the server's queue is full, as a listener does not end its transaction,
- * every COMMIT after a NOTIFY fails, so shortly before that nothing is sent.
+ * The notification must not make that transaction fail.  So a payload that is
+ * too long is cut.  When the server's queue is full, because a listener does
+ * not end its transaction, every COMMIT after a NOTIFY fails; so we stop
+ * sending shortly before that.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -28,12 +29,12 @@
 
 /*
  * The longest error or condition in a payload, in characters.  A payload must
- * have less than some 7900 bytes.  A character takes 6 of them at most, and the
- * name of a view has less than TARGET_LABEL_SIZE bytes.
+ * be shorter than about 7900 bytes.  A character takes at most 6 bytes, and
+ * the name of a view less than TARGET_LABEL_SIZE.
  */
 #define NOTIFY_MAX_TEXT		500
 
-/* The share of the server's queue that may be in use */
+/* How full the server's queue may be for us to send */
 #define NOTIFY_MAX_USAGE	0.9
 
 static char *notify_json(const char *label, const RefreshResult *result,
@@ -42,7 +43,8 @@ static void notify_append(StringInfo json, const char *key, const char *value);
 static bool notify_has_room(const char *label);
 
 /*
- * Send what came of a refresh when the current transaction commits.
+ * Notify listeners of the result of a refresh when the current transaction
+ * commits.
  *
  * "failures" is how often the view has failed in a row.
  */
@@ -61,7 +63,7 @@ notify_outcome(const char *label, const RefreshResult *result, int failures)
 }
 
 /*
- * The payload as an object of JSON.
+ * Make the payload as a JSON object.
  */
 static char *
 notify_json(const char *label, const RefreshResult *result, int failures)
@@ -99,7 +101,7 @@ notify_append(StringInfo json, const char *key, const char *value)
 }
 
 /*
- * Is there room in the server's queue?  If not, the log says what is lost.
+ * Is there room in the server's queue?  If not, log what is lost.
  */
 static bool
 notify_has_room(const char *label)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * notify.h
- *	  Tells those who listen what came of a refresh.
+ *	  Notifies listeners of the results of refreshes.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *

@@ -3,9 +3,10 @@
  * request.c
  *	  Requests of sessions to run a cycle now.
  *
- * A request is a number in the slot of the database.  Whoever waits for its
- * cycle sleeps on a condition variable that is broadcast when a requested cycle
- * ends, and when a worker or the launcher does.
+ * A request is a number in the slot of the database.  A session that waits for
+ * its cycle sleeps on a condition variable, which is broadcast when a
+ * requested cycle or a worker ends.  It also looks from time to time, since
+ * nobody broadcasts when the launcher ends.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -32,30 +33,30 @@
 #include "src/record/slots.h"
 
 /*
- * How long it may take that a worker hears that it is enabled, that the
- * launcher is back when it is time to, or that a process can be started, in
+ * How long a worker may take to hear that it is enabled, the launcher to come
+ * back once its restart is due, or a worker slot to become free, in
  * microseconds
  */
 #define REQUEST_PATIENCE	(10 * USECS_PER_SEC)
 
-/* What was asked for, and when */
+/* A request, and the situation when it was made */
 typedef struct Request
 {
 	uint64		number;
-	uint64		ends;			/* of workers until then */
+	uint64		ends;			/* how often workers had ended by then */
 	bool		disabled;		/* the worker was */
-	bool		insists;		/* serve it all the same */
+	bool		insists;		/* serve it even then */
 } Request;
 
-/* Where a request stands */
+/* The state of a request */
 typedef struct RequestView
 {
 	bool		served;
-	bool		refused;		/* since the worker is disabled */
+	bool		refused;		/* because the worker is disabled */
 	bool		failed;			/* a worker has ended meanwhile */
 	bool		gone;			/* the database is not served any more */
 	bool		orphaned;		/* there is neither worker nor launcher */
-	bool		no_place;		/* there is no place for a worker */
+	bool		no_place;		/* no worker slot is free */
 	StatusCounts counts;
 	int64		duration;
 } RequestView;
@@ -78,8 +79,9 @@ static void request_raise_disabled(void);
 static void request_raise_not_running(const char *detail, const char *hint);
 
 /*
- * Why no worker refreshes the views of this database by their schedule, and what
- * one can do, as sentences; NULL: one does, as far as can be known.
+ * Return why no worker refreshes the views of this database by their schedule,
+ * and in *hint what to do about it, as sentences; NULL if, as far as we know,
+ * a worker does.
  */
 const char *
 request_obstacle(const char **hint)
@@ -112,7 +114,8 @@ request_obstacle(const char **hint)
 }
 
 /*
- * Is this database, of this name, to be served?  "*" stands for no templates.
+ * Is this database, which has this name, to be served?  "*" does not include
+ * templates.
  */
 static bool
 request_is_listed(const char *name)
@@ -131,7 +134,7 @@ request_is_listed(const char *name)
 }
 
 /*
- * Is there no worker since the last one has failed?
+ * Is there no worker because the last one has failed?
  */
 static bool
 request_is_stopped(void)
@@ -149,14 +152,14 @@ request_is_stopped(void)
 }
 
 /*
- * Have a cycle over all views of this database run now; with "wait", return
- * what came of it when it ends.
+ * Request a cycle over all views of this database now; with "wait", wait for
+ * its end, and return its counts and its duration in microseconds.
  *
- * "enabled" is about the schedule.  Whoever may turn it on may also ask for one
- * cycle while it is off, which leaves it off; for anybody else, off is off.
+ * "enabled" is about the schedule.  A role that may turn it on may also
+ * request a cycle while it is off, which leaves it off; other roles may not.
  *
- * Raises an ERROR if nothing will run it, at the start or while we wait.  Can be
- * cancelled.
+ * Raises an ERROR if nothing will run the cycle, at once or while we wait.
+ * Can be cancelled.
  */
 void
 request_run(bool wait, StatusCounts *counts, int64 *duration)
@@ -194,8 +197,8 @@ request_may_enable(void)
 }
 
 /*
- * The slot of this database.  One that was just created, or listed, may not
- * have any yet.
+ * Find the slot of this database.  Wait for it for some time, since the
+ * database may just have been created or listed; then raise an ERROR.
  */
 static Slot *
 request_find(void)
@@ -231,11 +234,11 @@ request_find(void)
 }
 
 /*
- * Make a request, and wake whoever is to serve it.
+ * Make a request, and wake the process that will serve it.
  *
- * A database in which no worker could start is tried again for it, though not
- * sooner than after the first pause.  Raises an ERROR if the slot is not that of
- * this database any more.
+ * If no worker could start in this database, shorten the pause before the next
+ * try to restart_interval.  Raises an ERROR if the slot no longer belongs to
+ * this database.
  */
 static void
 request_make(Slot *slot, Request *request)
@@ -266,7 +269,7 @@ request_wait(Slot *slot, Request *request, StatusCounts *counts,
 {
 	bool		disabled = request->disabled;
 	RequestView view;
-	instr_time	good;			/* when there was no trouble, last */
+	instr_time	good;			/* when there was last no trouble */
 
 	INSTR_TIME_SET_CURRENT(good);
 	for (;;)
@@ -313,9 +316,10 @@ request_look(const Slot *slot, const Request *request, RequestView *view)
 }
 
 /*
- * Raise an ERROR if the request will not be served; where that is not sure,
- * only if we have waited long enough.  "disabled": the worker was when it was
- * asked, and may not have heard yet that it is not any more.
+ * Raise an ERROR if the request will not be served; if that is not certain,
+ * only if we have waited long enough ("impatient").  "disabled": the worker
+ * was disabled at the request, and may not have heard yet that it no longer
+ * is.
  */
 static void
 request_give_up(const RequestView *view, bool impatient, bool disabled)
@@ -337,8 +341,8 @@ request_give_up(const RequestView *view, bool impatient, bool disabled)
 
 /*
  * Raise an ERROR if a refresh of the cycle that we wait for waits for us.  The
- * server's deadlock detector cannot know, since we wait for no lock; so this is
- * asked as often as that would look.
+ * server's deadlock detector cannot know, since we do not wait for a lock.  So
+ * we check this as often as it would.
  */
 static void
 request_refuse_deadlock(void)
@@ -360,7 +364,7 @@ request_refuse_deadlock(void)
 }
 
 /*
- * Is this the slot of this database no more?  The lock must be held.
+ * Is this no longer the slot of this database?  The lock must be held.
  */
 static bool
 request_is_gone(const Slot *slot)
@@ -398,7 +402,7 @@ request_raise_not_running(const char *detail, const char *hint)
 }
 
 /*
- * The last request that no cycle has served yet; 0 if there is none.
+ * Return the last request that no cycle has served yet; 0 if there is none.
  */
 uint64
 request_wanted(void)
@@ -413,7 +417,7 @@ request_wanted(void)
 }
 
 /*
- * Is there one that is to be served even if the worker is disabled?
+ * Is there a request that is to be served even if the worker is disabled?
  */
 bool
 request_insisted(void)
@@ -427,7 +431,8 @@ request_insisted(void)
 }
 
 /*
- * The last cycle was one over all views that started after this request.
+ * The last cycle has served this request: it was over all views, and started
+ * after the request.
  */
 void
 request_done(uint64 request)
@@ -441,7 +446,7 @@ request_done(uint64 request)
 }
 
 /*
- * The worker is disabled: no request is served, unless one came just now that
+ * The worker is disabled: refuse all requests, unless one has just come that
  * insists.
  */
 void

@@ -3,12 +3,13 @@
  * slots.c
  *	  Shared memory: a slot for each database that is served.
  *
- * Any number of databases has room: the slots are in an area of dynamic shared
- * memory, whose first part is in the server's main shared memory.
+ * There is room for any number of databases: the slots are in an area of
+ * dynamic shared memory, whose first part is in the server's main shared
+ * memory.
  *
- * One LWLock (the first of our tranche) protects everything: whoever writes
- * holds it exclusively, whoever reads copies what it needs.  It is held for no
- * longer than that takes, and never while anything else is done.
+ * One LWLock (the first of our tranche) protects everything: writers hold it
+ * exclusively, readers copy what they need.  It is held no longer than that
+ * takes, and never while anything else is done.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -44,9 +45,9 @@ static Size slots_shmem_size(void);
 static void *slots_place(void);
 
 /*
- * Ask for shared memory; in the postmaster, while libraries are preloaded.
- * *registered must tell by the time that all libraries are loaded whether there
- * is a launcher.
+ * Request shared memory; in the postmaster, while libraries are preloaded.
+ * *registered must say whether there is a launcher when all libraries have
+ * been loaded.
  */
 void
 slots_init(const bool *registered)
@@ -89,10 +90,10 @@ slots_shmem_startup(void)
 		slots_shared->generation = 1;
 		slots_shared->nrunning = max_worker_processes;
 
-		/* No epoch of before a crash is meant. */
+		/* An epoch from before a crash must not come again. */
 		slots_shared->counts_epoch = GetCurrentTimestamp();
 
-		/* The area lives as long as the server, nobody's mapping does. */
+		/* The area lives as long as the server, but our mapping must not. */
 		area = dsa_create_in_place(slots_place(), SLOTS_AREA_SIZE,
 								   slots_shared->lock->tranche, NULL);
 		dsa_pin(area);
@@ -122,7 +123,7 @@ slots_place(void)
 }
 
 /*
- * The area, attached to on first use.
+ * Return the area, attaching to it on first use.
  */
 dsa_area *
 slots_area(void)
@@ -139,8 +140,8 @@ slots_area(void)
 }
 
 /*
- * The slots one after another, used or not; NULL at the end.  The lock must be
- * held.
+ * Return the slots one after another, used or not; NULL at the end.  The lock
+ * must be held.
  */
 Slot *
 slots_first(void)
@@ -155,7 +156,7 @@ slots_next(const Slot *slot)
 }
 
 /*
- * The slot of a database, or NULL.  The lock must be held.
+ * Return the slot of a database, or NULL.  The lock must be held.
  */
 Slot *
 slots_find(Oid database)
@@ -169,8 +170,8 @@ slots_find(Oid database)
 }
 
 /*
- * A number that changes whenever there are news for a database.  The lock must
- * be held.
+ * Return a number that changes whenever there is news for a database.  The
+ * lock must be held.
  */
 uint64
 slots_news(const Slot *slot)
@@ -189,11 +190,11 @@ slots_insisted(const Slot *slot)
 }
 
 /*
- * A slot that is used no more, or a new one at the end.  The lock must be held
- * exclusively.  Raises an ERROR if there is no memory.
+ * Return a slot that is no longer used, or add one at the end.  The lock must
+ * be held exclusively.  Raises an ERROR if out of memory.
  *
- * Who still waits for the database that had the slot finds that its worker has
- * ended, though it be the same database.
+ * A session that still waits for the slot's former database will find that its
+ * worker has ended, even if this is the same database.
  */
 Slot *
 slots_add(void)

@@ -3,8 +3,8 @@
  * slots.h
  *	  Shared memory: a slot for each database that is served.
  *
- * This header is for the rooms of this floor.  Others see of a slot what
- * claim.h, request.h, status.h and told.h have.
+ * This header is private to this folder, except for slots_init().  Other code
+ * sees of a slot what claim.h, request.h, status.h and told.h offer.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -21,47 +21,47 @@
 #include "src/record/status.h"
 
 /*
- * A database.  Slots are never freed, only used again, so that a pointer to
- * one stays valid; what it belongs to may change whenever its lock is not held.
+ * A database.  Slots are never freed, only reused, so a pointer to one stays
+ * valid; but its database may change whenever the lock is not held.
  */
 typedef struct Slot
 {
-	/* What stays when another database has it */
+	/* These stay when another database gets the slot */
 	dsa_pointer self;
 	dsa_pointer next;			/* of all slots, in no order */
 	LWLock		queue_lock;		/* for the queue that its processes share; a
 								 * helper that is about to end may hold it */
-	uint64		ends;			/* of workers that failed, and of databases */
+	uint64		ends;			/* how many workers failed, or databases left */
 
 	/* The database, as the launcher has found it */
 	bool		used;
 	Oid			database;
 	bool		connectable;
 	bool		named;			/* by the parameter, not as one of all */
-	bool		found;			/* it is on the list that is read now */
+	bool		found;			/* it is in the roster that is being read */
 
 	/* Its worker */
 	Latch	   *latch;			/* NULL: there is none */
 	bool		connected;		/* it could connect */
-	bool		stays;			/* it does not leave: nothing else knows when
-								 * views are due */
-	int64		starting;		/* monotonic: when it was asked for; 0: it was
-								 * not */
-	int64		not_before;		/* monotonic: no other one is started before */
+	bool		stays;			/* it does not leave, since nothing else knows
+								 * when views are due */
+	int64		starting;		/* monotonic: when its start was requested; 0:
+								 * it was not */
+	int64		not_before;		/* monotonic: no other one is started before
+								 * that */
 	int			failures;		/* of workers in a row */
 	bool		unreachable;	/* the last one could not connect */
 	bool		unreachable_reported;
 	bool		announced;		/* the log says that it is served */
-	bool		gave_way;		/* the last one, as settings had changed while
-								 * it connected */
+	bool		gave_way;		/* the last one left, since settings had
+								 * changed while it connected */
 
 	/* What is to be done */
 	int64		due;			/* monotonic: when next_due comes */
-	uint64		generation;		/* of the configuration that a worker has
-								 * followed */
+	uint64		generation;		/* of the configuration that a worker has read */
 	uint64		told;			/* how often sessions had news for it */
-	uint64		heard;			/* ... with those for all, as far as a worker
-								 * has heard */
+	uint64		heard;			/* ... and for all, as far as a worker has
+								 * heard */
 
 	/*
 	 * Requests are numbered from 1.  A cycle over all views serves each that
@@ -77,18 +77,21 @@ typedef struct Slot
 	/* What a worker leaves to the next one */
 	TimestampTz last_prune;
 	int			helpers_missed; /* max_workers, when there were too few */
-	dsa_pointer notes;			/* hashes of what was last said of views */
+	dsa_pointer notes;			/* hashes of the last messages about views */
 	int			nnotes;
 	int			notes_size;
 
 	StatusData	data;
 } Slot;
 
-/* Names of prepared transactions, and of how many there are news to tell */
+/*
+ * Size of a prepared transaction's name, and the maximum number of prepared
+ * transactions with news
+ */
 #define SLOTS_GID_SIZE		200
 #define SLOTS_MAX_PREPARED	16
 
-/* A prepared transaction, and what is to be told when it commits */
+/* A prepared transaction, and the news to tell when it commits */
 typedef struct SlotsPrepared
 {
 	int			news;			/* of ToldNews; 0: this place is free */
@@ -101,20 +104,22 @@ typedef struct SlotsShared
 	LWLock	   *lock;			/* for all of this, and for the slots */
 	ConditionVariable served;	/* a cycle that was requested has ended, or a
 								 * worker has */
-	bool		registered;		/* the postmaster has a launcher */
+	bool		registered;		/* the postmaster has registered the launcher */
 	int			launcher_pid;	/* 0: there is none */
 	Latch	   *launcher_latch;
-	bool		places_missing; /* there is no slot for a worker */
-	bool		others_wait;	/* for a worker, as there are too many */
+	bool		places_missing; /* no worker slot is free */
+	bool		others_wait;	/* databases wait, as the limit of workers is
+								 * reached */
 	uint64		roster;			/* how often databases were changed */
 	uint64		generation;		/* of the configuration */
 	uint64		told_all;		/* how often sessions had news for all */
-	uint64		told_settings;	/* how often those of databases or roles were
-								 * changed */
-	uint64		told_all_spread;	/* ... as far as workers were woken up */
+	uint64		told_settings;	/* how often settings of databases or roles
+								 * were changed */
+	uint64		told_all_spread;	/* told_all, when workers were last woken
+									 * up */
 	uint64		counts_epoch;	/* changes of tables were counted since */
 	SlotsPrepared prepared[SLOTS_MAX_PREPARED];
-	bool		prepared_lost;	/* there was no place for one */
+	bool		prepared_lost;	/* no place was free for one */
 	dsa_pointer first;			/* slot */
 	int			nrunning;
 	StatusRunning running[FLEXIBLE_ARRAY_MEMBER];

@@ -3,8 +3,8 @@
  * status.c
  *	  What each worker is doing now, and its totals.
  *
- * Written by workers and their helpers, read by everybody; in shared memory,
- * of which slots.c tells.
+ * It is in shared memory (slots.c): written by workers and their helpers, read
+ * by everybody.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -22,7 +22,7 @@
 #include "src/record/slots.h"
 #include "src/record/status.h"
 
-/* What this process refreshes now */
+/* The view that this process refreshes now, or NULL */
 static StatusRunning *status_my_view = NULL;
 
 static void status_leave(int code, Datum arg);
@@ -30,7 +30,8 @@ static void status_count(StatusCounts *counts, RefreshOutcome outcome);
 static void status_report(const Slot *slot, StatusReport *report);
 
 /*
- * Work for a database: if the process ends in the middle of a view, say so.
+ * Begin to work for a database: if the process ends in the middle of a view,
+ * clear that from the status.
  */
 void
 status_join(void)
@@ -39,7 +40,8 @@ status_join(void)
 }
 
 /*
- * Read the configuration anew if that was requested, wherever the process is.
+ * Reload the configuration if that was requested.  All loops of workers and
+ * helpers call this.
  */
 void
 status_reload(void)
@@ -57,8 +59,9 @@ status_reload(void)
 }
 
 /*
- * Counters of changes can be compared only if changes were counted all the
- * time in between.  For as long as this number stays the same, they were.
+ * Return the epoch of counted changes.  Counters of changes can be compared
+ * only if changes were counted all the time in between, which is true as long
+ * as this number stays the same.
  */
 uint64
 status_counts_epoch(void)
@@ -81,7 +84,7 @@ status_database(void)
 }
 
 /*
- * The state between cycles, and when the next view is due (0: not known).
+ * Set the state between cycles, and when the next view is due (0: unknown).
  */
 void
 status_set_state(StatusState state, TimestampTz next_due)
@@ -94,7 +97,7 @@ status_set_state(StatusState state, TimestampTz next_due)
 }
 
 /*
- * Publish where the worker looks names up.
+ * Publish the worker's search_path, unless it is too long.
  */
 void
 status_set_search_path(const char *path)
@@ -108,7 +111,7 @@ status_set_search_path(const char *path)
 }
 
 /*
- * Publish what the clock on the worker's wall goes by.
+ * Publish the worker's time zone.
  */
 void
 status_set_time_zone(const char *name)
@@ -136,8 +139,8 @@ status_begin_cycle(TimestampTz start, int total)
 }
 
 /*
- * This process begins to refresh a view, or the next window of it.  "usual" is
- * how long that takes, in microseconds; 0: unknown.
+ * This process begins to refresh a view, or its next window.  "usual" is how
+ * long that usually takes, in microseconds; 0: unknown.
  */
 void
 status_begin_view(const char *label, int64 usual)
@@ -168,7 +171,7 @@ status_begin_view(const char *label, int64 usual)
 }
 
 /*
- * A process ends, maybe in the middle of a view.
+ * Exit callback: the process may be in the middle of a view.
  */
 static void
 status_leave(int code, Datum arg)
@@ -182,7 +185,7 @@ status_leave(int code, Datum arg)
 }
 
 /*
- * ... and is done with it.
+ * This process is done with its view.
  */
 void
 status_end_view(RefreshOutcome outcome)
@@ -213,8 +216,8 @@ status_count(StatusCounts *counts, RefreshOutcome outcome)
 }
 
 /*
- * A cycle ended, after so many microseconds.  It failed if views failed and
- * none was refreshed.
+ * A cycle has ended, after "duration" microseconds.  It has failed if views
+ * failed and none was refreshed.
  */
 void
 status_end_cycle(int64 duration)
@@ -245,7 +248,7 @@ status_end_cycle(int64 duration)
 		data->consecutive_failures = 0;
 	}
 
-	/* Whatever ends this worker, it was not its start. */
+	/* After a whole cycle, failures of workers are no longer in a row. */
 	slots_mine->failures = 0;
 	LWLockRelease(slots_shared->lock);
 }
@@ -260,7 +263,7 @@ status_available(void)
 }
 
 /*
- * Copy what is known of the next database that is served.  *cursor is 0 at the
+ * Copy the status of the next database that is served.  *cursor is 0 at the
  * start.  Returns false if there is none left.
  */
 bool
@@ -301,8 +304,8 @@ status_report(const Slot *slot, StatusReport *report)
 }
 
 /*
- * Where the worker of a database looks names up, and what its clock goes by;
- * false if that is not known.
+ * Read the search_path and the time zone of a database's worker.  Returns
+ * false, with empty names, if they are unknown.
  */
 bool
 status_read_names(Oid database, StatusNames *names)

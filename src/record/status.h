@@ -18,7 +18,7 @@
 /* Room for the worker's search_path; a longer one is not published */
 #define STATUS_PATH_SIZE	1024
 
-/* The most processes that refresh views of one database at once */
+/* Maximum number of processes that refresh views of one database */
 #define STATUS_MAX_RUNNING	64
 
 /* Upper bounds of the histogram of cycles' durations, in seconds */
@@ -56,19 +56,19 @@ typedef struct StatusCounts
 	int64		skipped;
 } StatusCounts;
 
-/* How a worker reads names and times; "": unknown */
+/* The search_path and the time zone of a worker; "": unknown */
 typedef struct StatusNames
 {
 	char		search_path[STATUS_PATH_SIZE];
 	char		time_zone[TZ_STRLEN_MAX + 1];
 } StatusNames;
 
-/* What is known of one database */
+/* The status of one database */
 typedef struct StatusData
 {
 	char		database[NAMEDATALEN];
 	bool		listed;			/* it is to be served */
-	bool		installed;		/* the extension is there, for all we know */
+	bool		installed;		/* the extension is there, as far as we know */
 	int			pid;			/* of the worker; 0: there is none */
 	StatusState state;
 	TimestampTz worker_start;

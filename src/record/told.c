@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * told.c
- *	  What sessions have changed, told to workers and launcher at commit.
+ *	  Tells workers and the launcher at commit what sessions have changed.
  *
- * So that nothing has to look at the catalogs again and again.
+ * Because of this, nobody has to poll the catalogs.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -19,12 +19,14 @@
 #include "src/record/slots.h"
 #include "src/record/told.h"
 
-/* What is to be told at the end of this transaction, and of which database */
+/*
+ * The news to deliver at the end of this transaction, and its database's slot
+ */
 static int	told_news = 0;
 static Slot *told_slot = NULL;
 static bool told_committed = false;
 
-/* If the transaction is prepared, under which name */
+/* The name of the transaction, if it is prepared */
 static char told_gid[SLOTS_GID_SIZE];
 
 static void told_register(void);
@@ -35,9 +37,10 @@ static void told_keep(void);
 static void told_deliver(void);
 
 /*
- * If this transaction commits, tell of these news.
+ * If the current transaction commits, deliver this news.
  *
- * The slot is found now, for at the end of the transaction nothing may fail.
+ * We find the slot now, because nothing may fail at the end of the
+ * transaction.
  */
 void
 told_at_commit(int news)
@@ -117,9 +120,10 @@ told_end_transaction(XactEvent event, void *arg)
 }
 
 /*
- * The last that happens as a transaction ends.  Callbacks of the transaction
- * come too early: who hears of it then may still have in its caches what was
- * before, since the messages that invalidate them are sent later.
+ * Deliver the news as the very last step of a transaction's end.  Transaction
+ * callbacks would come too early: the messages that invalidate caches are sent
+ * after them, so a process that hears the news then may still find the old
+ * rows in its caches.
  */
 static void
 told_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
@@ -158,8 +162,8 @@ told_keep(void)
 }
 
 /*
- * Without a slot the launcher has not found the database yet, or it is not to
- * be served.  Raises no ERROR.
+ * Deliver the news.  Without a slot, the launcher has not found the database
+ * yet, or it is not to be served.  Raises no ERROR.
  */
 static void
 told_deliver(void)
@@ -190,7 +194,7 @@ told_deliver(void)
 }
 
 /*
- * A number that changes whenever there are news for the database of this
+ * Return a number that changes whenever there is news for the database of this
  * process.
  */
 uint64

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * told.h
- *	  What sessions have changed, told to workers and launcher at commit.
+ *	  Tells workers and the launcher at commit what sessions have changed.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -14,11 +14,13 @@
 typedef enum ToldNews
 {
 	TOLD_VIEWS = 1,				/* views of this database were refreshed */
-	TOLD_EXTENSION = 2,			/* the extension is there, or gone */
-	TOLD_SETTINGS = 4,			/* of databases or of the workers' role */
-	TOLD_DATABASES = 8,			/* there are others, or of other names */
+	TOLD_EXTENSION = 2,			/* the extension was created, altered or
+								 * dropped */
+	TOLD_SETTINGS = 4,			/* settings of databases or of the workers'
+								 * role */
+	TOLD_DATABASES = 8,			/* databases were created, dropped or altered */
 	TOLD_COUNTS = 16			/* changes of tables are counted from now on,
-								 * or not any more */
+								 * or no longer */
 } ToldNews;
 
 extern void told_at_commit(int news);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * view_state.h
- *	  What is known of a view after its last attempt.
+ *	  The state of a view after its last attempt.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -15,10 +15,10 @@
 #include "src/refresh/change.h"
 
 /*
- * One struct for the schedule, the queue and the history alike, so that a
- * view's state is handed on whole.  It has a fixed size and no pointers, for
- * it may be in shared memory.  A state of zeros is that of a view of which
- * nothing is known.
+ * The schedule, the queue and the history share this struct, so that the state
+ * of a view is passed on as a whole.  It has a fixed size and no pointers,
+ * since it may be in shared memory.  All zeros mean that nothing is known
+ * about the view.
  */
 typedef struct ViewState
 {

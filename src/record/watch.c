@@ -3,10 +3,9 @@
  * watch.c
  *	  Utility commands that concern the launcher and the workers.
  *
- * Databases that come, go or change, settings of databases and roles, and the
- * extension itself: whoever changes these tells of it when that is committed.
- * A transaction that is prepared is committed by another session, which then
- * tells.
+ * When a session changes databases, settings of databases or roles, or the
+ * extension itself, it reports this at commit.  A prepared transaction is
+ * committed by another session, which then reports it.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -81,10 +80,9 @@ watch_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 }
 
 /*
- * What a statement changes that is to be told; 0: nothing.
+ * Return the news that a statement causes (ToldNews); 0 if there is none.
  *
- * The statement itself may be gone when it has been executed, so what is to be
- * known of it must be known before.
+ * Must be called before the statement is executed, which may free it.
  */
 static int
 watch_news(const Node *statement)
@@ -121,7 +119,7 @@ watch_news(const Node *statement)
 }
 
 /*
- * May this create our extension, itself or as one that it requires?
+ * May this create our extension, directly or as one that it requires?
  */
 static bool
 watch_creates(const CreateExtensionStmt *statement)
@@ -137,10 +135,11 @@ watch_creates(const CreateExtensionStmt *statement)
 }
 
 /*
- * What the settings of a role, or of all if there is none, are to the workers.
+ * Return the news that changed settings of a role cause; with NULL, of a
+ * database or of all roles.
  *
- * Everybody may change his own: that must not keep the workers of all databases
- * busy, nor have them refresh what has not changed.
+ * Everybody may change the settings of their own role.  That must not keep the
+ * workers of all databases busy, nor make them refresh what has not changed.
  */
 static int
 watch_settings(const VariableSetStmt *set, const RoleSpec *role)
