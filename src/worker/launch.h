@@ -12,7 +12,7 @@
 
 #include "src/record/claim.h"
 
-/* A worker that has not come up after so many microseconds never will */
+/* A worker that has not come up after this many microseconds never will */
 #define LAUNCH_PATIENCE		(60 * USECS_PER_SEC)
 
 #define LAUNCH_NEVER		PG_INT64_MAX
@@ -20,9 +20,9 @@
 /* What the launcher should do */
 typedef struct LaunchDecision
 {
-	int			nstarts;		/* start so many now, the first of "order" */
+	int			nstarts;		/* start this many now, the first of "order" */
 	int		   *order;			/* indexes into the facts, longest due first */
-	int			nwaiting;		/* the next so many are due, but must wait */
+	int			nwaiting;		/* this many more are due, but must wait */
 	bool		starting;		/* a worker was started, and is not connected
 								 * yet */
 	int64		pause;			/* microseconds until the next is due;
