@@ -98,7 +98,10 @@ claim_roster(const ClaimDatabase *databases, int ndatabases)
 		slot->database = databases[i].oid;
 		slot->connectable = databases[i].connectable;
 
-		/* A worker may be about to leave because of the old roster. */
+		/*
+		 * A worker may be about to leave by the old roster: let it look
+		 * again.
+		 */
 		if (!slot->data.listed || slot->named != databases[i].named)
 			slot->told++;
 		slot->named = databases[i].named;

@@ -243,10 +243,11 @@ history_missing_hint(void)
  * transaction.  "cycle" is NULL outside of a cycle.  Does nothing if no
  * history is kept.
  *
- * The two rows are independent.  In a session with an old snapshot the state
- * may have been updated since (40001); the history's row is written all the
- * same.  A state that is lost does not lead to a wrong skip, because the mark
- * that stays there includes what the view itself was before this refresh.
+ * The two rows are independent.  In a session with an old snapshot, writing
+ * the state fails if it was updated since (40001); the history's row is
+ * written all the same.  A state that is lost does not lead to a wrong skip,
+ * because the mark that stays there includes what the view itself was before
+ * this refresh.
  *
  * The refresh of a part does not change the state: the other rows are as old
  * as before, and no schedule counts from it.

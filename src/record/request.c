@@ -197,8 +197,9 @@ request_may_enable(void)
 }
 
 /*
- * Find the slot of this database.  Wait for it for some time, since the
- * database may just have been created or listed; then raise an ERROR.
+ * Find the slot of this database.  If it has none yet, wait for some time,
+ * since it may just have been created or listed.  Raises an ERROR if there is
+ * none.
  */
 static Slot *
 request_find(void)

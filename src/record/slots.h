@@ -37,7 +37,7 @@ typedef struct Slot
 	bool		used;
 	Oid			database;
 	bool		connectable;
-	bool		named;			/* by the parameter, not as one of all */
+	bool		named;			/* by the parameter, not only as one of "*" */
 	bool		found;			/* it is in the roster that is being read */
 
 	/* Its worker */
@@ -52,7 +52,7 @@ typedef struct Slot
 	int			failures;		/* of workers in a row */
 	bool		unreachable;	/* the last one could not connect */
 	bool		unreachable_reported;
-	bool		announced;		/* the log says that it is served */
+	bool		announced;		/* it was logged that it is served */
 	bool		gave_way;		/* the last one left, since settings had
 								 * changed while it connected */
 

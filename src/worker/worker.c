@@ -5,7 +5,8 @@
  *
  * The main loop gathers facts, decides (decide.c) and acts.  It sleeps on its
  * latch and wakes up only at a due time, or for a signal, a request, or the
- * postmaster's death.  Only this file reads the clock for the schedule.
+ * postmaster's death.  No other part of the worker reads the clock for the
+ * schedule.
  *
  * Each turn of the loop has its own memory context, so that what it allocates
  * is freed with the turn.
