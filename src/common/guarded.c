@@ -345,7 +345,7 @@ guarded_refuse_deferred(Relation relation)
 
 /*
  * Become the table's owner, with a safe search_path, a snapshot, and a
- * connection to SPI. guarded_leave() also restores settings that a trigger
+ * connection to SPI.  guarded_leave() also restores settings that a trigger
  * changes.
  *
  * After an ERROR in between, the end of the subtransaction restores

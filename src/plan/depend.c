@@ -1,26 +1,26 @@
 /*-------------------------------------------------------------------------
  *
  * depend.c
- *	  What the queries of views read, by the catalogs.
+ *	  What the queries of views read, according to the catalogs.
  *
  * The query of a view or materialized view is its rule "_RETURN", and
- * pg_depend names each relation that this rule refers to.  Plain views are
- * followed to what they read in turn.  So are functions, whether a query calls
- * them itself or by an operator: pg_depend knows what a function with a body
- * in standard SQL (BEGIN ATOMIC) refers to.  Nobody knows it of other
- * functions.
+ * pg_depend names each relation that this rule refers to.  We follow plain
+ * views to what they read in turn.  We also follow functions, whether a query
+ * calls them directly or through an operator: pg_depend records what a
+ * function with a standard SQL body (BEGIN ATOMIC) refers to.  For other
+ * functions that is unknown.
  *
- * Everything else ends the search: what a materialized view that nobody
- * refreshes reads does not matter to those that read its rows.
+ * Everything else ends the search: if nobody refreshes a materialized view,
+ * what it reads does not matter to its readers.
  *
- * Each plain view and function is visited once, whatever the number of views
- * above it, and without recursion, so that neither wide nor deep schemas are a
- * danger to the plan.  They are one to the server, which expands the views of
- * a query each time that it is planned.  So we also count what it would
- * expand.
+ * Each plain view and function is visited once, however many views are above
+ * it, and without recursion, so neither wide nor deep schemas endanger the
+ * plan.  They do endanger the server, which expands the views of a query
+ * whenever it plans the query.  So we also count what it would expand.
  *
- * Views and functions can refer to each other in circles, and then read the
- * same.  (The visit is Tarjan's search for strongly connected components.)
+ * Views and functions can refer to each other in circles.  All members of a
+ * circle read the same items.  (We find circles by Tarjan's algorithm for
+ * strongly connected components.)
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -65,16 +65,16 @@ typedef struct DependNode
 {
 	DependObject object;		/* the key; must be first */
 	int			item;			/* the caller's number, or -1 */
-	bool		done;			/* all below it is known */
+	bool		done;			/* everything below it is known */
 	int			visit;			/* the last visit that came here */
 	int			number;			/* in the order of that visit */
-	int			lowest;			/* number of what is known to read it */
+	int			lowest;			/* lowest number that it reaches */
 	int			nreads;
 	DependObject *reads;		/* what it refers to */
-	int			next;			/* the next of these to look at */
+	int			next;			/* the next of these to visit */
 	int			depth;			/* of the views nested in it */
-	int			references;		/* to relations, views expanded; at most one
-								 * more than is allowed, as is the depth */
+	int			references;		/* to relations, with views expanded; like the
+								 * depth, at most one more than allowed */
 	int			nitems;
 	int		   *items;			/* the items that it reads, ascending */
 } DependNode;
@@ -111,7 +111,7 @@ static int	depend_compare_objects(const void *a, const void *b);
 static int	depend_compare_ints(const void *a, const void *b);
 
 /*
- * Make a graph for about so many items, in the current memory context.
+ * Create a graph for about "nitems" items, in the current memory context.
  */
 DependGraph *
 depend_create(int nitems)
@@ -134,10 +134,10 @@ depend_create(int nitems)
 }
 
 /*
- * Name a relation as an item, under a number of the caller's.  All items must
- * be named before the first question.
+ * Declare a relation to be an item, with a number chosen by the caller.  All
+ * items must be added before the first call of depend_items_read().
  *
- * If the relation is an item already, returns that one's number, else -1.
+ * If the relation is an item already, returns its number, else -1.
  */
 int
 depend_add_item(DependGraph *graph, Oid relid, int item)
@@ -151,15 +151,16 @@ depend_add_item(DependGraph *graph, Oid relid, int item)
 }
 
 /*
- * The numbers of the items that the query of a relation and a function read,
- * themselves or through plain views and other functions, in ascending order
- * and each once.  Either may be invalid.  The array is allocated in the
- * current memory context.
+ * Find the items that the query of a relation and a function read, directly
+ * or through plain views and other functions.  Either OID may be invalid.
+ * *items gets their numbers in ascending order, without duplicates, allocated
+ * in the current memory context.
  *
- * A relation may be among them itself: a plain view can be replaced by one
- * that reads what was built on it.
+ * The relation itself may be among them, since a plain view can be replaced
+ * by one that reads what was built on it.
  *
- * Returns false if the query is beyond the bounds.
+ * Returns false if the query is beyond DEPEND_MAX_DEPTH or
+ * DEPEND_MAX_REFERENCES.
  */
 bool
 depend_items_read(DependGraph *graph, Oid relid, Oid funcid,
@@ -209,10 +210,10 @@ depend_node(DependGraph *graph, Oid classid, Oid objid)
 }
 
 /*
- * Visit a node, unless that was done, and first of all what is below it.
+ * Visit everything below a node, then the node itself, unless that was done.
  *
- * An ERROR leaves some nodes half visited.  The next visit that comes there
- * begins with them anew.
+ * An ERROR leaves some nodes half visited.  The next visit starts over with
+ * them.
  */
 static void
 depend_visit(DependGraph *graph, DependNode *root)
@@ -220,7 +221,7 @@ depend_visit(DependGraph *graph, DependNode *root)
 	MemoryContext caller = MemoryContextSwitchTo(graph->context);
 	int			visit = ++graph->nvisits;
 	List	   *path = root->done ? NIL : list_make1(root);
-	List	   *open = NIL;		/* visited, but what reads it may be, too */
+	List	   *open = NIL;		/* visited, but their circles may go on */
 	int			nvisited = 0;
 
 	while (path != NIL)
@@ -278,7 +279,7 @@ depend_visit(DependGraph *graph, DependNode *root)
 }
 
 /*
- * Does what this refers to count for those that refer to it?
+ * Do we follow what this object refers to?
  */
 static bool
 depend_is_followed(const DependNode *node)
@@ -289,8 +290,9 @@ depend_is_followed(const DependNode *node)
 }
 
 /*
- * Find what a relation's query, a function or an operator refers to: each
- * object once, in order of catalogs and OIDs.  Takes no lock on any of them.
+ * Find the objects that a relation's query, a function or an operator refers
+ * to, without duplicates, in order of catalog and OID.  Takes no lock on
+ * them.
  */
 static void
 depend_find_reads(DependNode *node)
@@ -361,7 +363,7 @@ depend_rule(Oid relid)
 }
 
 /*
- * Measure what the server would expand, when all below is known.
+ * Measure what the server would expand.  Everything below must be known.
  */
 static void
 depend_measure(DependGraph *graph, DependNode *node)
@@ -387,8 +389,8 @@ depend_measure(DependGraph *graph, DependNode *node)
 }
 
 /*
- * Is this a plain view whose query takes its place in the queries that refer to
- * it?  (Of relations that are no items, only plain views are visited.)
+ * Is this a plain view, which the server expands in queries that refer to it?
+ * (Of the relations that are not items, we visit only plain views.)
  */
 static bool
 depend_is_expanded(const DependNode *node)
@@ -398,9 +400,9 @@ depend_is_expanded(const DependNode *node)
 }
 
 /*
- * How often a view's query refers to relations, when the plain views in it are
- * expanded.  The catalogs know which views it refers to, but not how often, so
- * we have to read it.
+ * Count how often a view's query refers to relations, with its plain views
+ * expanded.  pg_depend records which views it refers to, but not how often, so
+ * we have to read the query.
  */
 static int
 depend_count(DependGraph *graph, const DependNode *node)
@@ -444,7 +446,7 @@ depend_count_walker(Node *node, DependCounter *counter)
 			RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
 			DependNode *below;
 
-			/* The rule's own relation stands there as OLD and NEW. */
+			/* The rule's own relation is listed as OLD and NEW. */
 			if (entry->rtekind != RTE_RELATION ||
 				entry->relid == counter->relid)
 				continue;
@@ -463,10 +465,10 @@ depend_count_walker(Node *node, DependCounter *counter)
 }
 
 /*
- * Put together the items that a node reads, when all below it is known; or that
- * several nodes read, which refer to each other.
+ * Collect the items that the nodes of a circle read, or a single node.
+ * Everything below them must be known.
  *
- * Where they are those of one node below, the array is shared, so that a long
+ * If all of them come from one node below, we share its array, so that a long
  * chain of views above many items costs no memory.
  */
 static void
@@ -479,7 +481,7 @@ depend_collect(DependGraph *graph, List *circle)
 	int			nitems = 0;
 	ListCell   *cell;
 
-	/* What is in the circle has no items yet. */
+	/* The nodes of the circle have no items yet. */
 	foreach(cell, circle)
 	{
 		DependNode *node = lfirst(cell);
@@ -535,7 +537,7 @@ depend_collect(DependGraph *graph, List *circle)
 }
 
 /*
- * Append the items that a node (or NULL) reads to others.
+ * Append the items that a node (or NULL) reads to an array.
  */
 static void
 depend_append(const DependNode *node, int *items, int *nitems)
@@ -547,7 +549,7 @@ depend_append(const DependNode *node, int *items, int *nitems)
 }
 
 /*
- * Put items in order, each once.
+ * Sort items and remove duplicates.
  */
 static void
 depend_sort(int *items, int *nitems)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * depend.h
- *	  What the queries of views read, by the catalogs.
+ *	  What the queries of views read, according to the catalogs.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -13,13 +13,13 @@
 #include "postgres_ext.h"
 
 /*
- * A query beyond these is not refreshed: the server would expand it for
- * minutes, or until there is no memory left.
+ * We do not refresh a view whose query exceeds these limits: the server would
+ * expand it for minutes, or until it runs out of memory.
  */
 #define DEPEND_MAX_DEPTH		1000	/* views below views */
-#define DEPEND_MAX_REFERENCES	10000	/* to relations, views expanded */
+#define DEPEND_MAX_REFERENCES	10000	/* to relations, with views expanded */
 
-/* What reads what, as far as it was asked for */
+/* What reads what, as far as it was looked up */
 typedef struct DependGraph DependGraph;
 
 extern DependGraph *depend_create(int nitems);

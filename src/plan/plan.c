@@ -1,16 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * plan.c
- *	  A list and the catalogs in, what to refresh after what out.
+ *	  From the list and the catalogs to a plan: what to refresh after what.
  *
  * Three steps, each linear (but for sorting) in views and dependencies:
  *
- * 1. The specifications become items, wildcards expanded.
- * 2. Each item learns which others it reads.  One whose query is beyond all
- *	  bounds, or cannot be looked at, becomes an item that fails.
- * 3. The items are put in order: by stage, then as they are listed, and none
- *	  before what it reads.  The last wins: such an item is moved behind what
- *	  it reads, into a later stage if need be.
+ * 1. Turn the specifications into items, and expand wildcards.
+ * 2. Find out which other items each item reads.  An item fails if its query
+ *	  is too complex or cannot be read.
+ * 3. Put the items in order: by stage, then as they are listed, but none
+ *	  before what it reads.  The last rule wins: such an item is moved behind
+ *	  what it reads, into a later stage if necessary.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -40,7 +40,7 @@
 #include "src/plan/plan.h"
 #include "src/plan/view_settings.h"
 
-/* What tells whether two names stand for the same thing; without padding */
+/* Identifies what a name stands for; has no padding */
 typedef struct PlanKey
 {
 	Oid			relid;
@@ -54,7 +54,7 @@ typedef struct PlanEntry
 	int			item;
 } PlanEntry;
 
-/* A plan in the making */
+/* A plan under construction */
 typedef struct PlanBuilder
 {
 	const ViewList *list;
@@ -64,17 +64,17 @@ typedef struct PlanBuilder
 	PlanItem   *items;
 	HTAB	   *entries;		/* the items by what they stand for */
 
-	/* For putting in order */
+	/* For plan_order() */
 	int		   *nwaits;			/* how many items each still waits for */
-	List	  **readers;		/* who reads each item */
+	List	  **readers;		/* the items that read each item */
 } PlanBuilder;
 
-/* What is done for one item, so that an ERROR is its own */
+/* The argument of functions that plan_protect() calls */
 typedef struct PlanStep
 {
 	PlanBuilder *builder;
 	PlanItem   *item;
-	bool		wildcard;		/* a wildcard has added it */
+	bool		wildcard;		/* added by a wildcard */
 	DependGraph *graph;
 	int			index;			/* of the item */
 } PlanStep;
@@ -102,13 +102,13 @@ static int	plan_compare_indexes(const void *a, const void *b);
 static int	plan_compare_ready(Datum a, Datum b, void *arg);
 
 /*
- * Plan to refresh what a list names, called by "role" where functions are
- * called.
+ * Make a plan to refresh what a list names.  "role" is the role that will
+ * call functions.
  *
- * What cannot be refreshed is in the plan too, with its reason, be that an
- * ERROR which it raises while the catalogs are read.  The plan is
- * allocated in the current memory context, and does not point into the list.
- * Needs a transaction and a snapshot.
+ * What cannot be refreshed is in the plan, too, with the reason, which may be
+ * an ERROR that was raised while we read the catalogs.  The plan is allocated
+ * in the current memory context, and does not point into the list.  Needs a
+ * transaction and a snapshot.
  */
 RefreshPlan *
 plan_make(const ViewList *list, Oid role)
@@ -123,8 +123,8 @@ plan_make(const ViewList *list, Oid role)
 }
 
 /*
- * The label that a materialized view has in the plan; NULL if the list does not
- * name it.  Cheaper than to make the plan.
+ * The label that a materialized view has in the plan; NULL if the list does
+ * not name it.  Cheaper than making the plan.
  */
 const char *
 plan_label(const ViewList *list, Oid relid)
@@ -162,11 +162,11 @@ plan_label(const ViewList *list, Oid relid)
 }
 
 /*
- * Step 1: items out of specifications.
+ * Step 1: turn specifications into items.
  *
- * A wildcard adds what is not named elsewhere, so names come first, then
- * wildcards of one schema, then that of all.  At the end everything stands at
- * its place in the list again.
+ * A wildcard adds what is not named elsewhere.  So we take names first, then
+ * the wildcards of one schema, then the one of all schemas.  At the end we
+ * restore the order of the list.
  */
 static void
 plan_expand(PlanBuilder *builder)
@@ -216,8 +216,8 @@ plan_expand_wildcards(PlanBuilder *builder, bool qualified)
 /*
  * Add the materialized views of one schema or of all.
  *
- * A schema that does not exist becomes an item that fails and says so.  One
- * that has no materialized views is fine.
+ * If a schema does not exist, we add an item that fails for that reason.  A
+ * schema without materialized views is fine.
  */
 static void
 plan_expand_wildcard(PlanBuilder *builder, const ViewSpec *spec)
@@ -252,7 +252,7 @@ plan_expand_wildcard(PlanBuilder *builder, const ViewSpec *spec)
 			hash_search(builder->entries, &key, HASH_FIND, NULL) != NULL)
 			continue;
 
-		/* What is being dropped may still be in the scan's snapshot. */
+		/* The scan's snapshot may still see a view that is gone. */
 		schema = get_namespace_name(class->relnamespace);
 		if (schema != NULL &&
 			get_relname_relid(NameStr(class->relname),
@@ -264,8 +264,8 @@ plan_expand_wildcard(PlanBuilder *builder, const ViewSpec *spec)
 }
 
 /*
- * Add one item, unless another name of the same thing is there already; the
- * first one's note then says so.
+ * Add an item, unless another name for the same thing was added before.  Then
+ * that item gets a note.
  */
 static void
 plan_add(PlanBuilder *builder, const ViewSpec *spec, const char *schema,
@@ -358,7 +358,7 @@ plan_read_settings(void *arg)
 }
 
 /*
- * Find what an item stands for, and name it.
+ * Look up what an item stands for, and set its label.
  */
 static void
 plan_look_up(void *arg)
@@ -369,7 +369,7 @@ plan_look_up(void *arg)
 
 	target_resolve(target, step->builder->role);
 
-	/* What a wildcard adds has the short name if that means the same. */
+	/* A wildcard's view gets the short name if that means the same. */
 	if (step->wildcard && !OidIsValid(target->relid))
 		item->label = psprintf("%s.*", target_label(NULL, target->schema));
 	else if (step->wildcard && RelnameGetRelid(target->name) == target->relid)
@@ -383,7 +383,7 @@ plan_look_up(void *arg)
 }
 
 /*
- * Step 2: who reads whom.
+ * Step 2: find out which items read which.
  */
 static void
 plan_connect(PlanBuilder *builder)
@@ -437,8 +437,8 @@ plan_connect_item(void *arg)
 }
 
 /*
- * Do something for an item; if that raises an ERROR, it is the reason why the
- * item cannot be refreshed.
+ * Call a function for an item.  If that raises an ERROR, it becomes the
+ * reason why the item cannot be refreshed.
  */
 static void
 plan_protect(PlanItem *item, void (*function) (void *), PlanStep *step)
@@ -462,10 +462,10 @@ plan_fail(PlanItem *item, const ErrorData *error)
 /*
  * Step 3: put the items in order.
  *
- * Of those that wait for no other, always take the one of the earliest stage
- * and place.  (Kahn's algorithm with a heap.)  An item's stage is final once
- * it waits for no other, and never before those of what it reads, so stages
- * come in order as well.
+ * Among the items that wait for no other, always take the one with the
+ * earliest stage, then place.  (This is Kahn's algorithm with a heap.)  An
+ * item's stage is final once it waits for no other, and is never before the
+ * stages of what it reads, so stages come in order, too.
  */
 static RefreshPlan *
 plan_order(PlanBuilder *builder)
@@ -500,7 +500,7 @@ plan_order(PlanBuilder *builder)
 		}
 		current = DatumGetInt32(binaryheap_remove_first(ready));
 
-		/* Only one that was freed from a circle can be of an earlier stage. */
+		/* Only an item freed from a circle can have an earlier stage. */
 		if (nordered > 0)
 			builder->items[current].stage =
 				Max(builder->items[current].stage,
@@ -525,12 +525,13 @@ plan_order(PlanBuilder *builder)
 }
 
 /*
- * Choose an item that shall not wait, where all wait for each other.
+ * Choose an item that need not wait, when all wait for each other.
  *
- * Materialized views cannot be made so, but a plain view between them can be
- * replaced by one that closes a circle.  Then the first of the circle, by the
- * list, goes first and reads what the others had before.  "from" is any item
- * that still waits, and "nleft" how many do.  Returns the index chosen.
+ * Materialized views cannot be created in a circle, but a plain view between
+ * them can be replaced by one that closes it.  Then the item of the circle
+ * that is listed first goes first, and reads the old rows of the others.
+ * "from" is any item that still waits, and "nleft" is how many do.  Returns
+ * the index of the chosen item.
  */
 static int
 plan_break_circle(PlanBuilder *builder, int from, int nleft)
@@ -539,7 +540,7 @@ plan_break_circle(PlanBuilder *builder, int from, int nleft)
 	int			chosen;
 	int			kept = 0;
 
-	/* After so many steps, we are in a circle, wherever we came from. */
+	/* After "nleft" steps we are in a circle, wherever we started. */
 	for (int i = 0; i < nleft; i++)
 		from = plan_awaited(builder, from);
 	chosen = from;
@@ -578,7 +579,7 @@ plan_awaited(PlanBuilder *builder, int waiting)
 }
 
 /*
- * If an item was listed before something that it reads, have that said.
+ * If an item is listed before something that it reads, add a note.
  */
 static void
 plan_note_moved(PlanBuilder *builder, PlanItem *item)
@@ -590,7 +591,7 @@ plan_note_moved(PlanBuilder *builder, PlanItem *item)
 	{
 		PlanItem   *read = &builder->items[item->depends[i]];
 
-		/* What one wildcard added was not listed in any order. */
+		/* Items of the same wildcard are not listed in any order. */
 		if (read->spec > item->spec)
 			appendStringInfo(&after, "%s%s", after.len > 0 ? "," : "",
 							 read->label);
@@ -603,7 +604,7 @@ plan_note_moved(PlanBuilder *builder, PlanItem *item)
 }
 
 /*
- * Make the plan: items in their new order, and indexes to match.
+ * Build the plan: the items in their new order, and indexes to match.
  */
 static RefreshPlan *
 plan_arrange(PlanBuilder *builder, const int *order)
@@ -633,7 +634,7 @@ plan_arrange(PlanBuilder *builder, const int *order)
 }
 
 /*
- * By place in the list; by name, what one wildcard added.
+ * Compare by place in the list, or by name within one wildcard.
  */
 static int
 plan_compare_listed(const void *a, const void *b)
@@ -660,7 +661,8 @@ plan_compare_indexes(const void *a, const void *b)
 }
 
 /*
- * The heap gives the greatest first, so what comes earlier is the greater.
+ * The heap returns the greatest item first, so the earlier one is the
+ * greater.
  */
 static int
 plan_compare_ready(Datum a, Datum b, void *arg)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * plan.h
- *	  A list and the catalogs in, what to refresh after what out.
+ *	  From the list and the catalogs to a plan: what to refresh after what.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -13,10 +13,10 @@
 #include "src/plan/target.h"
 #include "src/plan/view_list.h"
 
-/* What there is to say of an item, once: lines for the log */
+/* Notes on an item: lines to be logged once */
 typedef enum PlanNote
 {
-	PLAN_NOTE_REPEATED,			/* two names of the list stand for it */
+	PLAN_NOTE_REPEATED,			/* two names in the list stand for it */
 	PLAN_NOTE_REFUSED,			/* its function is not called */
 	PLAN_NOTE_CIRCLE,			/* it goes first in a circle */
 	PLAN_NOTE_MOVED				/* it is listed before what it reads */
@@ -31,7 +31,8 @@ typedef struct PlanItem
 	const char *label;			/* its name in log, history and NOTIFY */
 	const char *qualified;		/* its name with the schema */
 	int			spec;			/* the entry of the list that it comes from */
-	int			listed;			/* its place in the list, wildcards expanded */
+	int			listed;			/* its place in the list, with wildcards
+								 * expanded */
 	int			stage;			/* from 0; never before that of what it reads */
 	int			interval;		/* in seconds; 0: the default */
 	int			start_time;		/* of that interval, as in ViewSpec */
@@ -40,7 +41,7 @@ typedef struct PlanItem
 	int			ndepends;
 	int		   *depends;		/* the items that it reads: indexes, all
 								 * smaller than its own, ascending */
-	const char *notes[PLAN_NNOTES]; /* by PlanNote; NULL: nothing to say */
+	const char *notes[PLAN_NNOTES]; /* by PlanNote; NULL: none */
 } PlanItem;
 
 /* All views, in an order in which they can be refreshed one by one */

@@ -1,16 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * target.c
- *	  What one name of the list stands for, and how that is refreshed.
+ *	  What a name of the list stands for, and how it is refreshed.
  *
- * The method is the first that exists of: a function "<view>_refresh"
- * without arguments, a procedure of that name, and REFRESH for a materialized
- * view; for anything else, such a function or procedure that takes a window.
- * A function runs with the rights of the role that calls it, and that
- * role is a strong one in a database in which weaker ones may create
- * functions; so a function is called only if its owner could do as much
- * anyway.  A materialized view is refreshed without any other, so that nobody
- * can stop its refreshes by creating a function.
+ * The method is the first of these that exists: a function "<view>_refresh"
+ * without arguments, a procedure of that name, REFRESH for a materialized
+ * view; for anything else, a function or procedure of that name that takes a
+ * window.
+ *
+ * A function runs with the rights of the role that calls it.  That role is a
+ * powerful one, in a database where weaker roles may create functions, so we
+ * call a function only if its owner could do as much anyway.  If the owner
+ * could not, a materialized view is refreshed without its function, so that
+ * nobody can stop its refreshes by creating one.
  *
  * Everything here reads the catalogs through the system caches and takes no
  * lock on a relation: planning must never wait for somebody's REFRESH.
@@ -62,7 +64,7 @@ static void target_choose_refresh(RefreshTarget *target);
 static bool target_has_full_unique_index(Oid relid);
 
 /*
- * Let these be the parameters that hold for a target.
+ * Set the parameters that apply to a target.
  */
 void
 target_take_settings(RefreshTarget *target, const ViewSettings *own)
@@ -74,11 +76,11 @@ target_take_settings(RefreshTarget *target, const ViewSettings *own)
 
 /*
  * Find what target->schema and target->name stand for now, and fill in the
- * rest.  "role" is the one that will call the function.
+ * rest.  "role" is the role that will call the function.
  *
- * A target that cannot be refreshed is no error here; it gets the method NONE
- * and a message.  Strings are allocated in the current memory context.  Needs
- * a transaction, and a snapshot for catalogs.
+ * It is not an error here if a target cannot be refreshed; it gets the method
+ * NONE and a message.  Strings are allocated in the current memory context.
+ * Needs a transaction, and a snapshot for catalogs.
  */
 void
 target_resolve(RefreshTarget *target, Oid role)
@@ -115,8 +117,8 @@ target_resolve(RefreshTarget *target, Oid role)
 /*
  * Raise an ERROR unless "now" is still what was planned.
  *
- * A name that stands for something else than when the plan was made is not
- * refreshed: the order of the plan was not made for it.
+ * If a name stands for something else than when the plan was made, we do not
+ * refresh that, since the order of the plan was not made for it.
  */
 void
 target_check_unchanged(const RefreshTarget *planned, const RefreshTarget *now)
@@ -142,11 +144,12 @@ target_merges_are_safe(void)
 }
 
 /*
- * The function of an event trigger for which they may not, if there is one.
+ * The function of an event trigger because of which they may not; InvalidOid
+ * if there is none.
  *
- * An event trigger of a library, such as pgaudit's, may raise an ERROR if its
- * library has not seen the command before.  It has not, if it was loaded
- * before this one.
+ * The event trigger of a library such as pgaudit may raise an ERROR if that
+ * library has not seen the command before.  A library that was loaded before
+ * ours does not see it.
  */
 Oid
 target_unsafe_trigger(void)
@@ -169,7 +172,7 @@ target_trigger_in_c(EventTriggerEvent event)
 	ListCell   *cell;
 	Oid			found = InvalidOid;
 
-	/* What the cache returns may be freed as catalogs are looked at. */
+	/* The cache's list may be freed when we read catalogs. */
 	foreach(cell, EventCacheLookup(event))
 		functions = lappend_oid(functions,
 								((EventTriggerCacheItem *) lfirst(cell))->fnoid);
@@ -207,10 +210,10 @@ target_raise(const RefreshTarget *target)
  * Lock the function that a target was planned with until the end of the
  * transaction.
  *
- * It can then neither be dropped or renamed nor be given to another role, so
- * that what is found by target_resolve() after this is what is called.  A
- * relation is not locked: REFRESH takes the lock that it needs, and a weaker
- * one held before would invite deadlocks.
+ * Then nobody can drop or rename it or change its owner, so the function that
+ * target_resolve() finds after this is the one that we call.  We do not lock
+ * a relation: REFRESH takes the lock that it needs, and holding a weaker one
+ * before would invite deadlocks.
  */
 void
 target_lock(const RefreshTarget *target)
@@ -221,12 +224,14 @@ target_lock(const RefreshTarget *target)
 }
 
 /*
- * The call of a target's function, which must be locked, with these arguments.
+ * Build the call of a target's function with these arguments.  The function
+ * must be locked.
  *
- * Its name is not looked up again: somebody could have renamed the schema by
- * then and put another one in its place, and a function of this name whose
- * arguments have defaults would make the name ambiguous.  Raises an ERROR if
- * the current user may not use the schema, as looking up the name would.
+ * We do not look up its name again: somebody could have renamed the schema
+ * meanwhile and put another one in its place, and another function of this
+ * name whose arguments have defaults would make the name ambiguous.  Raises
+ * an ERROR if the current user may not use the schema, as looking up the name
+ * would.
  */
 FuncExpr *
 target_call(const RefreshTarget *target, List *args)
@@ -242,12 +247,12 @@ target_call(const RefreshTarget *target, List *args)
 }
 
 /*
- * The command that refreshes a target, built from what the OIDs stand for
- * now.
+ * Build the command that refreshes a target, with the current names of its
+ * OIDs.
  *
- * In "SELECT name" and in "CALL name()", the name is there to be read: it
- * stands for the call that target_call() makes.  Raises an ERROR if the object
- * is gone.
+ * In "SELECT name" and "CALL name()", the name is only there for readers:
+ * what is executed is the call that target_call() builds.  Raises an ERROR if
+ * the object was dropped.
  */
 char *
 target_command(const RefreshTarget *target)
@@ -301,7 +306,7 @@ target_command(const RefreshTarget *target)
 }
 
 /*
- * The name with its schema, as far as there is one, as a label.
+ * The label of a name with its schema, if there is one.
  */
 const char *
 target_qualified_name(const RefreshTarget *target)
@@ -319,9 +324,9 @@ target_qualified_name(const RefreshTarget *target)
 }
 
 /*
- * A name of the list as SQL would read it in this database: what was not
- * quoted is folded to lower case in encodings of one byte a character.  (The
- * list's parser has folded what is ASCII.)  The result is a copy.
+ * Fold a name of the list as SQL would in this database: if it was not
+ * quoted, it is folded to lower case in single-byte encodings.  (The list's
+ * parser has folded ASCII letters already.)  The result is a copy.
  */
 char *
 target_fold(const char *name, bool folds)
@@ -331,11 +336,11 @@ target_fold(const char *name, bool folds)
 }
 
 /*
- * A name as the log, the history and SQL itself write it: quoted where SQL
- * needs it, so that two names never look the same.
+ * The label of a name, for the log and the history: it is quoted where SQL
+ * requires it, so that two names never look the same.
  *
- * One name has one label, whatever the session has set: a label is a key.  It
- * is valid text, even if the name is not.
+ * A label is a key, so it does not depend on settings of the session.  It is
+ * valid text, even if the name is not.
  */
 const char *
 target_label(const char *schema, const char *name)
@@ -344,7 +349,7 @@ target_label(const char *schema, const char *name)
 }
 
 /*
- * A label as messages have names, in double quotes, unless it has them already.
+ * A label for messages: in double quotes, unless it has them already.
  */
 const char *
 target_display(const char *label)
@@ -404,9 +409,9 @@ target_find_relation(RefreshTarget *target)
 }
 
 /*
- * Use the function whose two arguments are of this type (invalid: that has
- * none), if there is one whose owner is trusted.  Else returns false; then the
- * target says so if there is one.
+ * Use the function with two arguments of this type (InvalidOid: without
+ * arguments), if it exists and its owner is trusted.  Otherwise returns
+ * false; if the owner is not trusted, the target says so.
  */
 static bool
 target_use_function(RefreshTarget *target, Oid type, Oid role)
@@ -439,8 +444,8 @@ target_use_function(RefreshTarget *target, Oid type, Oid role)
 }
 
 /*
- * Look for a function that takes a window.  If there are several, to choose one
- * would be to guess what the target's rows were made by.
+ * Look for a function that takes a window.  If there are several, we use
+ * none, since we would have to guess which one made the target's rows.
  */
 static void
 target_choose_window(RefreshTarget *target, Oid role)
@@ -460,13 +465,14 @@ target_choose_window(RefreshTarget *target, Oid role)
 }
 
 /*
- * Look for the function whose two arguments are of this type (invalid: that
- * has none): in the schema of the relation if there is one, else in the schema
- * that was named, else along search_path.
+ * Look for the function with two arguments of this type (InvalidOid: without
+ * arguments): in the schema of the relation if there is one, else in the
+ * schema that was named, else along search_path.
  *
- * Only these arguments count, so that a function with defaults or a VARIADIC
- * argument cannot slip in.  A name that has no room for the suffix
- * has no such function: to cut it might give the name of something else.
+ * It must have exactly these arguments, so that a function with defaults or a
+ * VARIADIC argument cannot slip in.  A name that leaves no room for the
+ * suffix has no such function: a truncated name might be that of something
+ * else.
  */
 static HeapTuple
 target_find_function(RefreshTarget *target, Oid type)
@@ -524,7 +530,7 @@ target_function_in(const char *name, Oid type, Oid namespace)
 		return NULL;
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 
-	/* A trigger's function cannot be called. */
+	/* A trigger function cannot be called. */
 	if (proc->prokind == PROKIND_FUNCTION &&
 		proc->prorettype != TRIGGEROID &&
 		proc->prorettype != EVENT_TRIGGEROID)
@@ -550,8 +556,8 @@ target_trusts(Form_pg_proc proc, Oid role)
 }
 
 /*
- * Choose between merging, REFRESH CONCURRENTLY and REFRESH, by what each asks
- * for.  (merge.c, and matview.c of the server, have the same rules.)
+ * Choose between merging, REFRESH CONCURRENTLY and REFRESH, by what each
+ * requires.  (merge.c and the server's matview.c have the same rules.)
  */
 static void
 target_choose_refresh(RefreshTarget *target)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * target.h
- *	  What one name of the list stands for, and how that is refreshed.
+ *	  What a name of the list stands for, and how it is refreshed.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -15,7 +15,7 @@
 #include "src/common/settings.h"
 #include "src/plan/view_settings.h"
 
-/* Room for a label: two names of which every byte is written as \xNN */
+/* Size of a label: two names with each byte written as \xNN */
 #define TARGET_LABEL_SIZE	(8 * NAMEDATALEN + 8)
 
 /* How a target is refreshed */
@@ -31,17 +31,17 @@ typedef enum RefreshMethod
 } RefreshMethod;
 
 /*
- * A name, and what the catalogs say of it.  A target need not be a relation:
- * a function alone will do, and then relid is invalid.  The first part is what
- * target_resolve() is given.
+ * A name, and what the catalogs say about it.  A target need not be a
+ * relation: there may be only a function, and then relid is invalid.  The
+ * first part is the input of target_resolve().
  */
 typedef struct RefreshTarget
 {
 	const char *schema;			/* NULL: look the name up by search_path */
 	const char *name;
-	bool		wildcard;		/* a "*" of the list stands for it */
-	bool		too_complex;	/* its query is, as the plan has found */
-	MergeMode	merge;			/* the parameters, as they hold for this view */
+	bool		wildcard;		/* added by a "*" of the list */
+	bool		too_complex;	/* its query is, as depend.c has found */
+	MergeMode	merge;			/* the parameters that apply to this view */
 	int			window_delay;
 	int			max_window;
 
@@ -50,14 +50,15 @@ typedef struct RefreshTarget
 	Oid			funcid;			/* the function or procedure, if used */
 	Oid			window_type;	/* of its two arguments; invalid: none */
 	RefreshMethod method;
-	const char *refused;		/* who owns the function that a materialized
-								 * view is refreshed without, or NULL */
+	const char *refused;		/* the owner of a function that is not
+								 * trusted, so that the materialized view is
+								 * refreshed without it, or NULL */
 
-	/* Of a materialized view that is refreshed by REFRESH alone: */
+	/* For a materialized view that is refreshed by REFRESH: */
 	const char *not_merged;		/* why it is not merged, or NULL */
-	const char *merge_hint;		/* what one can do about that, or NULL */
+	const char *merge_hint;		/* what to do about that, or NULL */
 
-	/* Why there is no method: a message in the server's own style */
+	/* Why there is no method: the parts of an error message */
 	int			sqlerrcode;
 	const char *message;
 	const char *detail;			/* or NULL */

@@ -27,8 +27,8 @@ static const char *target_display_function(const char *schema,
 										   const char *name);
 
 /*
- * If the name is not one that this database can have, say so.  (One list serves
- * databases of several encodings.)
+ * If the name is not valid in the encoding of this database, say so and
+ * return true.  (One list serves databases of several encodings.)
  */
 bool
 target_explain_encoding(RefreshTarget *target)
@@ -134,8 +134,8 @@ target_explain_missing(RefreshTarget *target)
 }
 
 /*
- * If a materialized view cannot be merged, say why, and what one can do; but
- * nothing of what is over with its next refresh, or was decided.
+ * If a materialized view cannot be merged, say why.  Also say what to do
+ * about it, unless the next refresh cures it or somebody has decided it.
  */
 void
 target_explain_unmerged(RefreshTarget *target, Form_pg_class class)
@@ -161,8 +161,8 @@ target_explain_unmerged(RefreshTarget *target, Form_pg_class class)
 }
 
 /*
- * Say what one can do for readers who wait for a REFRESH that could be
- * CONCURRENTLY.  "indexed": the view has the index for that.
+ * Say what to do for readers who wait for a REFRESH that could be
+ * CONCURRENTLY.  "indexed" says whether the view has the index for that.
  */
 void
 target_explain_blocking(RefreshTarget *target, Form_pg_class class,
@@ -176,7 +176,7 @@ target_explain_blocking(RefreshTarget *target, Form_pg_class class,
 }
 
 /*
- * The name of a function as messages have it.
+ * The name of a function, for messages.
  */
 static const char *
 target_display_function(const char *schema, const char *name)
@@ -206,8 +206,8 @@ target_relkind_name(char relkind)
 }
 
 /*
- * The name of a role, which may have been dropped.  Roles are shared by
- * databases of all encodings.
+ * The name of a role, which may have been dropped.  The name may be in any
+ * encoding, since all databases share the roles.
  */
 const char *
 target_role_name(Oid role)

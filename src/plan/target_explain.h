@@ -15,7 +15,7 @@
 
 #include "src/plan/target.h"
 
-/* What a refresh function has in its name, after that of the target */
+/* The name of a refresh function is the target's, followed by this */
 #define TARGET_SUFFIX "_refresh"
 
 extern bool target_explain_encoding(RefreshTarget *target);

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * view_list.c
- *	  The grammar of the list of views: a string in, specifications out.
+ *	  The grammar of the list of views: from a string to specifications.
  *
- * The caller provides one block of memory of view_list_size() bytes, which
- * takes the whole result: first the specifications, then a hash table that
- * finds names given twice in linear time, then the names themselves.  One
- * block is what a GUC check hook can hand on as its "extra".
+ * The caller provides one block of memory of view_list_size() bytes, for the
+ * whole result: first the specifications, then a hash table that finds
+ * duplicate names in linear time, then the names themselves.  It is one block
+ * so that a GUC check hook can return it as its "extra".
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -26,7 +26,7 @@
 typedef struct ViewListParser
 {
 	const char *string;			/* the whole input, for positions */
-	const char *cursor;			/* what is to be read next */
+	const char *cursor;			/* the next character to read */
 	char	   *names;			/* where the next name goes */
 	int		   *slots;			/* hash table: index of a spec plus 1, or 0 */
 	uint32		nslots;			/* a power of two */
@@ -64,7 +64,8 @@ static bool view_list_continues_name(char c);
 static bool view_list_continues_value(char c);
 
 /*
- * Bytes that view_list_parse() needs for this string, whatever it holds.
+ * The size in bytes that view_list_parse() needs for this string, valid or
+ * not.
  */
 size_t
 view_list_size(const char *string)
@@ -72,8 +73,9 @@ view_list_size(const char *string)
 	int			nspecs = view_list_count(string);
 
 	/*
-	 * A name is never longer than its text and its terminating zero.  The
-	 * signs around a setting make room for all of its zeros.
+	 * A name takes no more than its text and a terminating zero.  The
+	 * punctuation around a setting leaves room for the setting's terminating
+	 * zeros.
 	 */
 	return MAXALIGN(offsetof(ViewList, specs) + nspecs * sizeof(ViewSpec)) +
 		MAXALIGN(view_list_slots(nspecs) * sizeof(int)) +
@@ -83,9 +85,9 @@ view_list_size(const char *string)
 /*
  * Parse a list into a block of view_list_size() bytes.
  *
- * Returns false if the string is not a list, with the place and the reason in
- * *error; then the block holds nothing of use.  The result points into the
- * block alone, not into the string.
+ * Returns false if the string is not a valid list, with the position and the
+ * reason in *error; then the contents of the block are undefined.  The result
+ * points only into the block, not into the string.
  */
 bool
 view_list_parse(const char *string, ViewList *list, ViewListError *error)
@@ -129,10 +131,10 @@ view_list_parse(const char *string, ViewList *list, ViewListError *error)
 
 /*
  * Parse a list of plain names separated by commas, which may be empty, into
- * an array that has room for one name more than there are commas.
+ * an array with room for one name more than there are commas.
  *
- * Returns false if the string is no such list or has a name twice, with the
- * place and the reason in *error.
+ * Returns false if the string is not such a list or has a name twice, with
+ * the position and the reason in *error.
  */
 bool
 view_list_names(const char *string, char (*names)[NAMEDATALEN], int *nnames,
@@ -170,8 +172,8 @@ view_list_names(const char *string, char (*names)[NAMEDATALEN], int *nnames,
 }
 
 /*
- * An upper bound of the number of items: separators within quoted names are
- * counted too.
+ * An upper bound for the number of items: we also count separators within
+ * quoted names.
  */
 static int
 view_list_count(const char *string)
@@ -187,7 +189,8 @@ view_list_count(const char *string)
 }
 
 /*
- * Size of the hash table for so many items: a power of two, at most half full.
+ * Size of the hash table for "nspecs" items: a power of two, at most half
+ * full.
  */
 static uint32
 view_list_slots(int nspecs)
@@ -243,7 +246,7 @@ view_list_name(ViewListParser *parser, ViewSpec *spec)
 }
 
 /*
- * Read an identifier, or '*', for which *part becomes NULL.
+ * Read an identifier or '*'.  For '*', *part is set to NULL.
  */
 static bool
 view_list_name_part(ViewListParser *parser, const char **part, bool *folds)
@@ -271,11 +274,11 @@ view_list_name_part(ViewListParser *parser, const char **part, bool *folds)
 /*
  * Read one identifier, quoted or not, at *cursor, and the blanks around it.
  *
- * The name goes into "name", of NAMEDATALEN bytes.  Only ASCII letters are
- * folded: in the postmaster, the encoding of a database is not known.  *folds
- * becomes true if there may be other letters to fold.  A name that SQL would
- * cut to length is refused, so that nothing else than what was written is ever
- * refreshed.
+ * The name goes into "name", of NAMEDATALEN bytes.  We fold only ASCII
+ * letters, since the encoding of a database is not known in the postmaster.
+ * *folds is set to true if there may be other letters to fold.  We refuse a
+ * name that SQL would truncate, so that we never refresh anything but what
+ * was written.
  */
 static bool
 view_list_identifier(const char *string, const char **cursor, char *name,
@@ -382,7 +385,7 @@ view_list_find_from(const char *start, const char *end)
 }
 
 /*
- * Copy a piece of the list, less the blanks at its end, into "word".
+ * Copy a piece of the list, without trailing blanks, into "word".
  */
 static bool
 view_list_copy(ViewListParser *parser, const char *start, const char *end,
@@ -400,7 +403,7 @@ view_list_copy(ViewListParser *parser, const char *start, const char *end,
 }
 
 /*
- * Read an interval, in the units that any parameter of time takes.
+ * Read an interval, in the units that parameters of time accept.
  */
 static bool
 view_list_interval(ViewListParser *parser, const char *start,
@@ -427,9 +430,9 @@ view_list_interval(ViewListParser *parser, const char *start,
 }
 
 /*
- * Read a string that is a time of the day, or empty: then *time becomes -1.
+ * Read a string that is a time of the day, or empty: then *time is set to -1.
  *
- * Returns false if it is neither, with the place and the reason in *error.
+ * Returns false if it is neither, with the position and the reason in *error.
  */
 bool
 view_list_time(const char *string, int *time, ViewListError *error)
@@ -452,7 +455,8 @@ view_list_time(const char *string, int *time, ViewListError *error)
 }
 
 /*
- * Hours from 0 to 23, minutes of two digits, and maybe seconds likewise.
+ * Read hours from 0 to 23, minutes of two digits, and optional seconds of two
+ * digits.  *time is set to seconds after midnight.
  */
 static bool
 view_list_time_of_day(const char *word, int *time)
@@ -483,7 +487,7 @@ view_list_time_of_day(const char *word, int *time)
 }
 
 /*
- * Read the settings of an item, from its bracket on.
+ * Read the settings of an item, starting at the opening parenthesis.
  */
 static bool
 view_list_settings(ViewListParser *parser, ViewSpec *spec)
@@ -518,11 +522,11 @@ view_list_settings(ViewListParser *parser, ViewSpec *spec)
 }
 
 /*
- * Read one setting, and the blanks behind it.  "settings" are those of the same
- * item that were read before.
+ * Read one setting, and the blanks after it.  "settings" are those of the
+ * same item that were read before.
  *
- * Whether there is such a parameter only the server knows.  Its name folds, as
- * all names of parameters do.
+ * We do not know here whether the parameter exists.  Its name is folded, like
+ * all names of parameters.
  */
 static bool
 view_list_setting(ViewListParser *parser, const char *settings)
@@ -561,7 +565,7 @@ view_list_setting(ViewListParser *parser, const char *settings)
 }
 
 /*
- * Read a value, quoted or not, and the blanks behind it.
+ * Read a value, quoted or not, and the blanks after it.
  */
 static bool
 view_list_value(ViewListParser *parser)
@@ -595,7 +599,7 @@ view_list_value(ViewListParser *parser)
 }
 
 /*
- * Count the specification just read in, unless its name was given before.
+ * Add the specification that was just read, unless its name is a duplicate.
  */
 static bool
 view_list_add(ViewListParser *parser, const char *start)
@@ -614,8 +618,8 @@ view_list_add(ViewListParser *parser, const char *start)
 		ViewSpec   *other = &list->specs[parser->slots[slot] - 1];
 
 		/*
-		 * No name is empty, so "" stands for none without confusion.  Whether
-		 * names that fold differently are the same depends on the encoding.
+		 * No name is empty, so "" can stand for none.  Whether names that
+		 * fold differently are the same depends on the encoding.
 		 */
 		if (other->schema_folds == spec->schema_folds &&
 			other->name_folds == spec->name_folds &&
@@ -631,10 +635,10 @@ view_list_add(ViewListParser *parser, const char *start)
 }
 
 /*
- * Tell the caller's caller what is wrong where.  Always returns false.
+ * Report what is wrong, and where.  Always returns false.
  *
- * Bytes that continue a character of UTF-8 are not counted, so that the
- * position is one of characters in the encodings that matter.
+ * We do not count continuation bytes of UTF-8, so that the position is in
+ * characters in the encodings that matter.
  */
 static bool
 view_list_fail(const char *string, const char *at, ViewListError *error,

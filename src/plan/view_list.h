@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * view_list.h
- *	  The grammar of the list of views: a string in, specifications out.
+ *	  The grammar of the list of views: from a string to specifications.
  *
  *		list  := stage { ';' stage }
  *		stage := item { ',' item }
@@ -10,12 +10,12 @@
  *		when  := interval [ 'from' time ]
  *		setting := parameter '=' value
  *
- * Identifiers fold and quote as in SQL; values are written as in
- * postgresql.conf.  This part knows no catalogs and
- * allocates nothing, so that it serves a check hook in the postmaster, where
- * there is neither a transaction nor a memory context to rely on.  Nor is
- * there an encoding: letters that are not ASCII are folded by whoever knows
- * it, if the list says that they were not quoted.
+ * Identifiers are folded and quoted as in SQL; values are written as in
+ * postgresql.conf.  This code reads no catalogs and allocates no memory,
+ * since a check hook runs it in the postmaster, where there is neither a
+ * transaction nor a memory context to rely on.  The encoding of a database is
+ * not known there either, so target_fold() folds letters that are not ASCII
+ * later, if the list says that the name was not quoted.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -29,7 +29,7 @@
 #define VIEW_LIST_MIN_INTERVAL	1
 #define VIEW_LIST_MAX_INTERVAL	(366 * VIEW_LIST_DAY)
 
-/* So many settings one view may have */
+/* Maximum number of settings of one view */
 #define VIEW_LIST_MAX_SETTINGS	100
 
 /* One item of the list */
@@ -37,7 +37,7 @@ typedef struct ViewSpec
 {
 	const char *schema;			/* NULL if the name is not qualified */
 	const char *name;			/* NULL if it is '*' */
-	bool		schema_folds;	/* not quoted, and has more than ASCII */
+	bool		schema_folds;	/* not quoted, and not all ASCII */
 	bool		name_folds;
 	int			stage;			/* from 0 */
 	int			interval;		/* in seconds; 0 if the item names none */
@@ -53,7 +53,7 @@ typedef struct ViewList
 	ViewSpec	specs[FLEXIBLE_ARRAY_MEMBER];
 } ViewList;
 
-/* Where and why a string is not a list */
+/* Where and why a string is not a valid list */
 typedef struct ViewListError
 {
 	int			position;		/* of the character, from 1 */
@@ -61,8 +61,8 @@ typedef struct ViewListError
 } ViewListError;
 
 /*
- * The settings of an item are strings one after another: a name, its value,
- * the next name, and so on; an empty name ends them.
+ * The settings of an item are consecutive strings: a name, its value, the
+ * next name, and so on, terminated by an empty name.
  */
 static inline const char *
 view_setting_value(const char *name)

@@ -3,9 +3,10 @@
  * view_settings.c
  *	  The settings that the list gives to one view.
  *
- * They are ours, without our prefix, or those of the server that the worker's
- * role may set.  Here they are strings as view_list.c has read them, or NULL;
- * what each means is the server's to say, and what is wrong is an ERROR.
+ * They are parameters of ours, without our prefix, or parameters of the
+ * server that the worker's role may set.  Here they are the strings that
+ * view_list.c has read, or NULL.  The server parses their values, and raises
+ * an ERROR if one is wrong.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -20,7 +21,7 @@
 #include "src/plan/view_list.h"
 #include "src/plan/view_settings.h"
 
-/* The parameters of ours that one view may have */
+/* The parameters of ours that can be set for one view */
 static const char *const view_settings_ours[] = {
 	"refresh_timeout",
 	"lock_timeout",
@@ -38,7 +39,7 @@ static void view_settings_set(const char *name, const char *value, Oid role,
 static bool view_settings_is_plain(const char *value);
 
 /*
- * The bytes of the strings, and of the empty one at their end.
+ * The size of settings in bytes, with the empty string at their end.
  */
 Size
 view_settings_size(const char *settings)
@@ -51,7 +52,7 @@ view_settings_size(const char *settings)
 }
 
 /*
- * The value that a parameter is given, or NULL.
+ * The value that is given to a parameter, or NULL.
  */
 const char *
 view_settings_find(const char *settings, const char *name)
@@ -67,11 +68,11 @@ view_settings_find(const char *settings, const char *name)
 }
 
 /*
- * What holds for a view of our own parameters.
+ * Get the values of our own parameters that apply to a view.
  *
- * Where the view has a value of its own, the server reads it for us: the
- * parameter is set for a moment.  So this needs a transaction, unless there
- * are no settings.
+ * If the view has a value of its own, we let the server parse it, by setting
+ * the parameter for a moment.  So this needs a transaction, unless there are
+ * no settings.
  */
 void
 view_settings_read(const char *settings, ViewSettings *own)
@@ -106,8 +107,8 @@ view_settings_read(const char *settings, ViewSettings *own)
 }
 
 /*
- * The same, after having checked that all of the settings are valid, and may be
- * set by this role.
+ * Same, but first check that all of the settings are valid, and that this
+ * role may set them.
  */
 void
 view_settings_check(const char *settings, Oid role, ViewSettings *own)
@@ -123,8 +124,9 @@ view_settings_check(const char *settings, Oid role, ViewSettings *own)
 }
 
 /*
- * Set the parameters of the server that a view has values of its own for, or
- * only the one of this name; by the rights of this role.  Needs a transaction.
+ * Set the parameters of the server that a view has its own values for, or
+ * only the one of this name, with the rights of this role.  Needs a
+ * transaction.
  */
 void
 view_settings_apply(const char *settings, const char *only, Oid role,
@@ -152,7 +154,7 @@ view_settings_is_ours(const char *name)
 }
 
 /*
- * Set a parameter of the server, or only check that this could be done.
+ * Set a parameter of the server, or only check that we could.
  */
 static void
 view_settings_set(const char *name, const char *value, Oid role,
@@ -166,12 +168,12 @@ view_settings_set(const char *name, const char *value, Oid role,
 }
 
 /*
- * Raise an ERROR if this is a parameter of the server that no view may have.
+ * Raise an ERROR if this parameter of the server cannot be set for one view.
  *
- * These are those that refresh_force_settings() sets, and those that nothing
- * but the end of a transaction sets back (who we are is among them).  Names are
- * looked up for the plan as well, so search_path is not for one view.  What is
- * not counted of a refresh would have the view's readers skipped.
+ * We refuse those that refresh_force_settings() sets, and those that RESET
+ * ALL does not reset (the current role is among them).  We refuse
+ * search_path, since the plan looks up names, too; and track_counts, since if
+ * a refresh were not counted, the readers of the view would be skipped.
  */
 static void
 view_settings_refuse(const char *name)
@@ -195,7 +197,7 @@ view_settings_refuse(const char *name)
 }
 
 /*
- * The settings as the list would have them, or NULL.
+ * The settings as they are written in the list, or NULL.
  */
 char *
 view_settings_text(const char *settings)

@@ -14,7 +14,7 @@
 
 #include "src/common/settings.h"
 
-/* Our own parameters that a view may have values of its own for */
+/* The values of our own parameters that apply to a view */
 typedef struct ViewSettings
 {
 	int			refresh_timeout;	/* in milliseconds; 0: none */
