@@ -135,7 +135,7 @@ target_explain_missing(RefreshTarget *target)
 
 /*
  * If a materialized view cannot be merged, say why.  Also say what to do
- * about it, unless the next refresh cures it or somebody has decided it.
+ * about it, unless the next refresh ends that, or merges were turned off.
  */
 void
 target_explain_unmerged(RefreshTarget *target, Form_pg_class class)

@@ -9,8 +9,8 @@
  * that holds them (TRUNCATE and rewrites change that); the definition of each
  * view in between; and when the counters were last reset.  It also holds the
  * settings that the rows depend on, and what the view itself was after its
- * refresh.  If two marks are equal, nothing has changed that the server's
- * statistics have heard of.
+ * refresh.  If two marks are equal, nothing has changed as far as the
+ * server's statistics know.
  *
  * If we cannot be sure, we return a reason instead of a mark.  query.c says
  * which queries we can be sure of, counted.c which tables.
@@ -58,22 +58,23 @@
 #include "src/refresh/query.h"
 #include "src/refresh/state.h"
 
-/* Changes whenever marks of the past must not be compared with new ones */
+/* Increment this whenever old marks must not be compared with new ones */
 #define CHANGE_MARK_VERSION 3
 
-/* How a mark is written down: its version, and five numbers of 64 bits */
+/* The text of a mark: its version, and five numbers of 64 bits */
 #define CHANGE_MARK_FORMAT	"%d.%016llx.%016llx.%016llx.%016llx.%llx"
 #define CHANGE_MARK_SCAN	"%d.%llx.%llx.%llx.%llx.%llx"
 
-/* How many names are shown of the way to a relation */
+/* Maximum number of names shown of the path to a relation */
 #define CHANGE_MAX_NAMES 4
 
-/* How many relations a view may read, with children and views in between */
+/* Maximum number of relations below a view, children and views included */
 #define CHANGE_MAX_RELATIONS 10000
 
 /*
- * A relation that the view reads, itself or through others.  It is listed once
- * for each parent, since what is kept of a child belongs to both.
+ * A relation that the view reads, directly or through others.  It is listed
+ * once for each parent, since what we keep for a child belongs to each of its
+ * parents.
  */
 typedef struct ChangeRelation
 {
@@ -82,15 +83,15 @@ typedef struct ChangeRelation
 	bool		children;		/* are its own children read, too? */
 } ChangeRelation;
 
-/* One that was found, and on which way first */
+/* A relation that was found, and by which path first */
 typedef struct ChangeFound
 {
 	ChangeRelation relation;
-	const struct ChangeFound *through;	/* which reads it; NULL: the view
+	const struct ChangeFound *through;	/* what reads it; NULL: the view
 										 * itself */
 } ChangeFound;
 
-/* A mark to be read, and why there is none */
+/* The argument and the results of change_read() */
 typedef struct ChangeCall
 {
 	Oid			relid;
@@ -99,20 +100,20 @@ typedef struct ChangeCall
 	const char *hint;
 } ChangeCall;
 
-/* A mark in the making */
+/* A mark under construction */
 typedef struct ChangeReader
 {
 	QueryFacts	facts;			/* of all queries; the reason, if any */
-	StringInfoData data;		/* what is hashed beside them */
-	HTAB	   *known;			/* of ChangeRelation, all of the next ones */
+	StringInfoData data;		/* what else is hashed */
+	HTAB	   *known;			/* set of ChangeRelation: all that are listed */
 	List	   *relations;		/* ChangeFound, in the order found */
-	const ChangeFound *current; /* that is being read; NULL: the view itself */
-	CountedNamespace namespace; /* the last one that was asked for */
+	const ChangeFound *current; /* the one being read; NULL: the view itself */
+	CountedNamespace namespace; /* the last one that was looked up */
 } ChangeReader;
 
 /*
- * What is known of a table.  The xmin of a row of a catalog never comes back,
- * not even if what the row says does.
+ * What a mark holds for a table.  The xmin of a catalog row never comes back,
+ * even if the row's old contents do.
  */
 typedef struct ChangeTable
 {
@@ -140,14 +141,14 @@ static void change_read_table(ChangeReader *reader, Oid relid);
 static void change_append(ChangeReader *reader, const void *data, int size);
 
 /*
- * Read the mark of a materialized view: all that a refresh that starts after
- * this sees, and maybe less.
+ * Read the mark of a materialized view.  A refresh that starts after this
+ * sees everything that the mark covers, and maybe more.
  *
- * Returns NULL; or else the reason why there is no mark, and the view must be
- * taken for changed.  *hint then says what one can do.  Both may be allocated in
- * the current memory context.  An ERROR is a reason, too, unless the command was
- * cancelled.  Needs a transaction and a snapshot for catalogs; takes no lock on
- * any table.
+ * Returns NULL, or the reason why there is no mark; then the view must be
+ * considered changed, and *hint says what to do about it.  Both may be
+ * allocated in the current memory context.  An ERROR is a reason, too, unless
+ * the command was cancelled.  Needs a transaction and a snapshot for
+ * catalogs; takes no lock on any table.
  */
 const char *
 change_read_mark(Oid relid, ChangeMark *mark, const char **hint)
@@ -188,12 +189,12 @@ change_read_protected(void *arg)
 }
 
 /*
- * Let the mark, which was read before the refresh, also say what the view is
- * after it.  To be called in the transaction of the refresh, when that is
- * done.
+ * Add the state of the view after its refresh to the mark, which was read
+ * before the refresh.  Must be called in the transaction of the refresh,
+ * after it.
  *
- * If the view was not refreshed at all, or not under the settings of the mark,
- * the mark is unknown from now on.
+ * The mark becomes unknown if the view was not refreshed at all, or not under
+ * the settings of the mark.
  */
 void
 change_mark_settle(ChangeMark *mark, Oid relid)
@@ -209,7 +210,7 @@ change_mark_settle(ChangeMark *mark, Oid relid)
 }
 
 /*
- * Do both marks say the same?  An unknown one says nothing.
+ * Are two marks equal?  An unknown mark is equal to none.
  */
 bool
 change_mark_equal(const ChangeMark *a, const ChangeMark *b)
@@ -221,7 +222,8 @@ change_mark_equal(const ChangeMark *a, const ChangeMark *b)
 }
 
 /*
- * The mark as a text, in the current memory context; NULL if it is unknown.
+ * Convert a mark to text, allocated in the current memory context.  Returns
+ * NULL if the mark is unknown.
  */
 char *
 change_mark_to_text(const ChangeMark *mark)
@@ -237,8 +239,8 @@ change_mark_to_text(const ChangeMark *mark)
 }
 
 /*
- * The mark of a text; unknown if that is NULL, of another version, or not what
- * change_mark_to_text() writes.
+ * Convert a text to a mark.  The mark is unknown if the text is NULL, of
+ * another version, or not what change_mark_to_text() writes.
  */
 void
 change_mark_from_text(const char *text, ChangeMark *mark)
@@ -259,14 +261,14 @@ change_mark_from_text(const char *text, ChangeMark *mark)
 	mark->epoch = numbers[4];
 	mark->known = true;
 
-	/* This looks at the version, too. */
+	/* This checks the version, too. */
 	again = change_mark_to_text(mark);
 	mark->known = strcmp(text, again) == 0;
 	pfree(again);
 }
 
 /*
- * The mark, or why there is none.
+ * Read the mark, or find out why there is none.
  */
 static void
 change_read(ChangeCall *call)
@@ -291,7 +293,7 @@ change_read(ChangeCall *call)
 	reader.known = hash_create("bigbrotr_refresher relations", 64, &control,
 							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 
-	/* The view's row is read first, like everything before the refresh. */
+	/* Read the view's row first; all of this comes before the refresh. */
 	call->mark->view = state_view(call->relid);
 	call->mark->settings = state_settings();
 	change_read_server(&reader);
@@ -319,7 +321,7 @@ change_read(ChangeCall *call)
 }
 
 /*
- * Is this a view that can have a mark?  Returns NULL, or why not.
+ * Can this view have a mark?  Returns NULL, or the reason why not.
  */
 static const char *
 change_check_view(Oid relid, const char **hint)
@@ -360,8 +362,8 @@ change_check_view(Oid relid, const char **hint)
 }
 
 /*
- * On which way the view reads what is being read: the names of plain views and
- * of parents, for a reason.
+ * The path by which the view reads the current relation: the names of plain
+ * views and parents, to be appended to a reason.
  */
 static const char *
 change_way(const ChangeReader *reader)
@@ -408,14 +410,15 @@ change_hash(ChangeReader *reader, ChangeMark *mark)
 }
 
 /*
- * What holds for all counters: which server's they are, and since when they
- * count.
+ * Read what concerns all counters: which server they belong to, and since
+ * when they count.
  *
- * A reset of a table or of the database leaves its time in the database's
- * entry.  After a crash, all is reset, and the time is left with the
- * background writer's counters.  A server that was promoted has a timeline of
- * its own.  When the server is started, the files that describe time zones and
- * locales may have been replaced.
+ * Resetting the counters of a table or of the database stores the time in the
+ * database's entry.  After a crash all counters are reset, and the time is
+ * stored with the background writer's counters.  A promoted server has a
+ * timeline of its own.  While the server was down, the files that describe
+ * time zones and locales may have been replaced, so we also keep when it
+ * started.
  */
 static void
 change_read_server(ChangeReader *reader)
@@ -483,7 +486,7 @@ change_read_query(ChangeReader *reader, Oid view)
 }
 
 /*
- * Have a relation read, unless it is already known that it is.
+ * Add a relation to those to be read, unless it is there already.
  */
 static void
 change_add(ChangeReader *reader, Oid relid, Oid parent, bool children)
@@ -506,7 +509,7 @@ change_add(ChangeReader *reader, Oid relid, Oid parent, bool children)
 	{
 		query_fail(&reader->facts, QUERY_HINT_VIEW,
 				   "it reads more than %d relations", CHANGE_MAX_RELATIONS);
-		reader->current = NULL; /* no matter which is the last */
+		reader->current = NULL; /* it does not matter which is the last */
 		return;
 	}
 	caller = MemoryContextSwitchTo(reader->facts.context);
@@ -557,7 +560,7 @@ change_read_relation(ChangeReader *reader, const ChangeRelation *relation)
 }
 
 /*
- * Add the children of a table to what is read.
+ * Add the children of a table to the relations to be read.
  */
 static void
 change_read_children(ChangeReader *reader, Oid relid)

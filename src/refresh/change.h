@@ -12,14 +12,15 @@
 
 #include "postgres_ext.h"
 
-/* A fingerprint; without pointers, for it may be in shared memory */
+/* A fingerprint; without pointers, since it may be in shared memory */
 typedef struct ChangeMark
 {
-	bool		known;			/* if not, the rest means nothing */
+	bool		known;			/* if not, the rest is meaningless */
 	uint64		reads[2];		/* everything that the view's query reads */
-	uint64		settings;		/* what its rows depend on beside that */
+	uint64		settings;		/* what else its rows depend on */
 	uint64		view;			/* the view itself: its row in pg_class */
-	uint64		epoch;			/* the caller's: changes were counted since */
+	uint64		epoch;			/* set by the caller: all changes were counted
+								 * since */
 } ChangeMark;
 
 extern const char *change_read_mark(Oid relid, ChangeMark *mark,

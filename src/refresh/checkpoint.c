@@ -4,8 +4,8 @@
  *	  Where the last window of a target ended: a row of the table "windows".
  *
  * The row is written in the transaction of the window, as the owner of the
- * table (see guarded.c).  It says which transaction has written it; by its
- * xmin, which the server keeps, we can tell whether that is true.
+ * table (see guarded.c).  It says which transaction wrote it.  From its xmin,
+ * which the server sets, we can tell whether that is true.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -26,11 +26,11 @@
 #include "src/plan/target.h"
 #include "src/refresh/checkpoint.h"
 
-/* What is done with the row of a target */
+/* The row of a target, to be read or written */
 typedef struct CheckpointRow
 {
 	const char *target;
-	MemoryContext context;		/* for what is read */
+	MemoryContext context;		/* for the results */
 	Checkpoint	checkpoint;
 	bool		found;			/* or written */
 } CheckpointRow;
@@ -60,7 +60,7 @@ static GuardedStatement checkpoint_select_for_update = {
 	.expected = SPI_OK_SELECT,
 };
 
-/* The first of these must not be null. */
+/* How many of the first columns must not be null */
 #define CHECKPOINT_NOT_NULL_COLS	4
 
 static const GuardedColumn checkpoint_columns[] = {
@@ -112,10 +112,10 @@ static void checkpoint_put_row(CheckpointRow *row,
 static Datum checkpoint_array(const WindowLook *look, bool times);
 
 /*
- * Lock and read the checkpoint of a target, by its qualified name.  Returns
- * false if there is none; then it is one of which nothing is known.
+ * Lock and read the checkpoint of a target, given by its qualified name.
+ * Returns false if there is none; then everything in *checkpoint is unknown.
  *
- * What is read is allocated in the current memory context.
+ * The result is allocated in the current memory context.
  */
 bool
 checkpoint_lock(const char *target, Checkpoint *checkpoint)
@@ -129,8 +129,8 @@ checkpoint_lock(const char *target, Checkpoint *checkpoint)
 }
 
 /*
- * The same for who only wants to know, and for whom trouble with the table is
- * no ERROR.
+ * Same, but does not lock the row, and reports trouble with the table as a
+ * WARNING.
  */
 bool
 checkpoint_read(const char *target, Checkpoint *checkpoint)
@@ -144,8 +144,8 @@ checkpoint_read(const char *target, Checkpoint *checkpoint)
 }
 
 /*
- * Write the first checkpoint of a target, in the current transaction.  Returns
- * false if another session has been faster.
+ * Write the first checkpoint of a target, in the current transaction.
+ * Returns false if another session was faster.
  */
 bool
 checkpoint_create(const char *target, const Checkpoint *checkpoint)
@@ -176,7 +176,7 @@ checkpoint_write(const char *target, const Checkpoint *checkpoint)
 }
 
 /*
- * The name of a type, as the table has it.
+ * The name of a type, as the table stores it.
  */
 const char *
 checkpoint_kind(Oid type)
@@ -193,7 +193,7 @@ checkpoint_kind(Oid type)
 }
 
 /*
- * Read a bound; raises an ERROR if it is none of this type.
+ * Parse a bound.  Raises an ERROR if it is not valid for this type.
  */
 int64
 checkpoint_parse(Oid type, const char *text)
@@ -202,7 +202,7 @@ checkpoint_parse(Oid type, const char *text)
 	Oid			ioparam;
 	Datum		value;
 
-	/* Before 16, the type itself takes anything for a number. */
+	/* Before 16, the type itself accepts anything. */
 	if (type == XID8OID && strspn(text, "0123456789") != Max(strlen(text), 1))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
@@ -216,7 +216,7 @@ checkpoint_parse(Oid type, const char *text)
 }
 
 /*
- * Write a bound in such a way that it reads the same whatever the settings.
+ * Write a bound as text that does not depend on settings.
  */
 void
 checkpoint_print(Oid type, int64 bound, char *text)
@@ -228,7 +228,7 @@ checkpoint_print(Oid type, int64 bound, char *text)
 }
 
 /*
- * A transaction number that is no later than the next one, with its epoch.
+ * Add the epoch to a transaction ID that is not later than the next one.
  */
 FullTransactionId
 checkpoint_full_xid(TransactionId xid)
@@ -395,7 +395,7 @@ checkpoint_put_row(CheckpointRow *row, GuardedStatement *statement)
 }
 
 /*
- * The prepared transactions of a look: their numbers, or their times.
+ * The prepared transactions of a look as an array: their IDs, or their times.
  */
 static Datum
 checkpoint_array(const WindowLook *look, bool times)

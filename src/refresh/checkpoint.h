@@ -14,19 +14,21 @@
 
 #include "src/refresh/window_look.h"
 
-/* Room for a bound as text */
+/* Size of a bound as text */
 #define CHECKPOINT_TEXT_SIZE	64
 
 /*
- * The type is that of the function's arguments, and says what a bound is: a
- * transaction number, seconds since the epoch of Unix, or a TimestampTz.
+ * The type is that of the function's arguments.  It says what a bound is: a
+ * transaction ID with its epoch, seconds since the Unix epoch, or a
+ * TimestampTz.
  */
 typedef struct Checkpoint
 {
 	Oid			type;
 	int64		until;
-	bool		foreign;		/* another transaction than it says wrote it */
-	WindowLook	look;			/* what the last look has seen, by time */
+	bool		foreign;		/* not written by the transaction that it
+								 * names */
+	WindowLook	look;			/* what the last look saw, if by time */
 } Checkpoint;
 
 extern bool checkpoint_lock(const char *target, Checkpoint *checkpoint);

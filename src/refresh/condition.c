@@ -1,17 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * condition.c
- *	  Which rows of a view: text in, a checked expression out.
+ *	  Which rows of a view: from a text to a checked expression.
  *
  * The text is parsed alone, as one expression, and never becomes a part of
- * other SQL.  It is evaluated with the rights of the view's owner, on the rows
- * of the view and on those of its query, and both sides must agree.  So it may
- * read nothing but the columns by which rows are paired, and may consist only
+ * other SQL.  It is evaluated with the rights of the view's owner, on the
+ * rows of the view and on those of its query, and both sides must agree.  So
+ * it may read only the columns by which rows are paired, and may consist only
  * of what is known to be harmless: the server's own immutable functions,
  * operators and types (as query.c knows them).
  *
- * Names are looked up in pg_catalog alone.  So nobody can put an operator or a
- * type in the way of the server's own.
+ * Names are looked up only in pg_catalog, so that nobody can put an operator
+ * or a type in front of the server's own.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -68,11 +68,12 @@ static void condition_check_index(ConditionWalk *walk,
 static char *condition_sentence(const char *reason);
 
 /*
- * Read a condition on the rows of a view, in the current memory context.
+ * Parse and check a condition on the rows of a view.  The result is allocated
+ * in the current memory context.
  *
- * The view must be locked.  Constants are read by the input functions of their
- * types, so the caller must have taken the owner's rights, and a snapshot.
- * Raises an ERROR that says what is not allowed, and where.
+ * The view must be locked.  Input functions of types are called for
+ * constants, so the caller must act as the view's owner, with an active
+ * snapshot.  Raises an ERROR that says what is not allowed, and where.
  */
 Condition *
 condition_read(Relation relation, const char *text)
@@ -114,7 +115,8 @@ condition_read(Relation relation, const char *text)
 }
 
 /*
- * A position in the condition is not one in the statement that has called us.
+ * A position in the condition is not a position in the statement that called
+ * us.
  */
 static void
 condition_error_callback(void *arg)
@@ -132,8 +134,8 @@ condition_error_callback(void *arg)
 }
 
 /*
- * Objects of the session's temporary schema would come first if it were not
- * named.
+ * Name the session's temporary schema last: otherwise it would be searched
+ * first.
  */
 static void
 condition_restrict_names(void)
@@ -146,8 +148,8 @@ condition_restrict_names(void)
 /*
  * Parse the text as one expression.
  *
- * The grammar has a rule for the expressions of PL/pgSQL, which is what may
- * follow SELECT.  Of that we take a single target without a name.
+ * The grammar has a rule for PL/pgSQL expressions, which accepts whatever may
+ * follow SELECT.  We accept only a single target without a name.
  */
 static Node *
 condition_parse(ParseState *pstate)
@@ -183,7 +185,7 @@ condition_parse(ParseState *pstate)
 }
 
 /*
- * Where is what does not belong to an expression?  -1 if that is unknown.
+ * The location of what does not belong to an expression; -1 if unknown.
  */
 static int
 condition_clause_location(const SelectStmt *select)
@@ -212,7 +214,7 @@ condition_clause_location(const SelectStmt *select)
 }
 
 /*
- * Refuse what is not even to be looked up.
+ * Refuse subqueries, before any name is looked up.
  */
 static bool
 condition_check_raw(Node *node, void *arg)
@@ -231,8 +233,8 @@ condition_check_raw(Node *node, void *arg)
 }
 
 /*
- * Give the expression its meaning on the rows of the view.  What cannot stand
- * after WHERE, such as an aggregate, is refused by the server.
+ * Analyze the expression as one on the rows of the view.  The server refuses
+ * what WHERE cannot have, such as an aggregate.
  */
 static Node *
 condition_transform(ParseState *pstate, Relation relation, Node *raw)
@@ -272,8 +274,8 @@ condition_walk(Node *node, void *arg)
 }
 
 /*
- * If this node takes a column of any type, since nothing of a user's is run for
- * it: that column.  Else NULL.
+ * If this node accepts a column of any type, since it runs no user-defined
+ * code, return that column, else NULL.
  */
 static Var *
 condition_any_type(ConditionWalk *walk, Node *node)
@@ -294,9 +296,9 @@ condition_any_type(ConditionWalk *walk, Node *node)
 /*
  * Refuse an implicit cast of a type that is not the server's own.
  *
- * The type's own operators are not found in pg_catalog.  Those of another type
- * could be taken in their place, such as that of text for citext, which would
- * compare in another way than the user thinks.
+ * The type's own operators are not found in pg_catalog.  Those of another
+ * type could be used instead, such as that of text for citext, which does not
+ * compare as the user expects.
  */
 static void
 condition_check_implicit_cast(ConditionWalk *walk, RelabelType *cast)
@@ -393,8 +395,8 @@ condition_refuse(ConditionWalk *walk, Node *node, const char *reason,
 /*
  * Raise an ERROR if no unique index has all columns of the condition.
  *
- * An old row and a new one that belong together must be both among those for
- * which the condition holds, or both not.
+ * The condition must hold for both an old row and the new row that it is
+ * paired with, or for neither.
  */
 static void
 condition_check_index(ConditionWalk *walk, const Condition *condition)

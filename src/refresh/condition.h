@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * condition.h
- *	  Which rows of a view: text in, a checked expression out.
+ *	  Which rows of a view: from a text to a checked expression.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -18,7 +18,7 @@
 /* A condition on the rows of a view */
 typedef struct Condition
 {
-	Node	   *expression;		/* the view is the first of the range table */
+	Node	   *expression;		/* the view is the first range table entry */
 	Bitmapset  *columns;		/* the numbers of the columns that it reads */
 	MergeShape *shape;			/* rows are paired by a unique index that has
 								 * all of these columns */

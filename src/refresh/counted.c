@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * counted.c
- *	  Do the server's statistics count all that changes in a table?
+ *	  Do the server's statistics count all changes of a table?
  *
  * If not, the query facts get the reason.
  *
@@ -42,7 +42,7 @@ static void counted_check_namespace(QueryFacts *facts, Form_pg_class class,
 static void counted_check_trigger(QueryFacts *facts, Form_pg_class class);
 
 /*
- * Does each session count what it changes, as far as settings tell?
+ * Do all sessions count their changes, according to the settings?
  */
 void
 counted_check_settings(QueryFacts *facts)
@@ -56,8 +56,8 @@ counted_check_settings(QueryFacts *facts)
 }
 
 /*
- * Does any role have track_counts set to off, in this database or (without
- * one) in all of them?  Then what its sessions change is not counted.
+ * Is track_counts set to off for any role, in this database or (InvalidOid)
+ * in all databases?  Then the changes of its sessions are not counted.
  */
 static void
 counted_check_setting(QueryFacts *facts, Oid database)
@@ -123,8 +123,8 @@ counted_is_off(Datum settings)
 }
 
 /*
- * Do the counters of a table count all that is read from it?  "last" is what
- * was found out about the last schema.
+ * Do the counters of a table count all changes of the rows that are read from
+ * it?  "last" is what was found out about the last schema.
  */
 void
 counted_check_table(QueryFacts *facts, Form_pg_class class,
@@ -178,7 +178,7 @@ counted_check_trigger(QueryFacts *facts, Form_pg_class class)
 }
 
 /*
- * A column that is computed when it is read may use anything.
+ * A virtual generated column may use anything.
  */
 void
 counted_check_columns(QueryFacts *facts, Oid relid)
@@ -192,7 +192,7 @@ counted_check_columns(QueryFacts *facts, Oid relid)
 }
 
 /*
- * A relation of this kind has no counters.
+ * Fail for a relation of a kind that has no counters.
  */
 void
 counted_fail_kind(QueryFacts *facts, Oid relid, char relkind)

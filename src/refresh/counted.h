@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * counted.h
- *	  Do the server's statistics count all that changes in a table?
+ *	  Do the server's statistics count all changes of a table?
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *

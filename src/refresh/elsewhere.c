@@ -3,10 +3,10 @@
  * elsewhere.c
  *	  Tables whose rows may be kept in other places than in their own files.
  *
- * Some extensions do so: Citus on other servers, TimescaleDB in compressed
- * tables of its own.  The file of such a table, its counters and its emptiness
- * say nothing of its rows.  No extension is known here by its name; they are
- * told by what they leave in the catalogs.
+ * Some extensions do that: Citus on other servers, TimescaleDB in compressed
+ * tables of its own.  The file of such a table, which may be empty, and its
+ * counters say nothing about its rows.  We do not know extensions by name,
+ * but recognize them by what they leave in the catalogs.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -27,9 +27,9 @@
 #include "src/refresh/elsewhere.h"
 
 /*
- * The extension that a schema belongs to, or InvalidOid.  One that has a schema
- * for tables manages their rows itself: TimescaleDB's chunks may be compressed,
- * for example.
+ * The extension that a schema belongs to, or InvalidOid.  An extension that
+ * has a schema for tables manages their rows itself: for example,
+ * TimescaleDB's chunks may be compressed.
  */
 Oid
 elsewhere_extension(Oid namespace)
@@ -38,10 +38,10 @@ elsewhere_extension(Oid namespace)
 }
 
 /*
- * What an internal trigger of this table calls that is not the server's own,
- * and the name of the trigger; InvalidOid if there is none.  The server's are
- * those of constraints.  Another one shows that an extension watches the table:
- * all kinds of Citus' tables have one.
+ * The function that is called by an internal trigger of this table and is not
+ * the server's own, and the name of the trigger; InvalidOid if there is none.
+ * The server's internal triggers are those of constraints.  Any other shows
+ * that an extension watches the table: all kinds of Citus tables have one.
  */
 Oid
 elsewhere_trigger(Oid relid, NameData *name)

@@ -31,7 +31,8 @@ static void execute_call(const RefreshTarget *target, List *args,
 static void execute_context(void *arg);
 
 /*
- * Run what is one transaction by SPI.
+ * Run the command of a target by SPI, for all targets but procedures.  If it
+ * calls a function, "args" are the arguments.  Its rows go to "dest".
  */
 void
 execute_query(const RefreshTarget *target, List *args, DestReceiver *dest)
@@ -63,7 +64,7 @@ execute_query(const RefreshTarget *target, List *args, DestReceiver *dest)
 }
 
 /*
- * Have a command "SELECT name" parsed as the call of a function.
+ * Let the parser turn a command "SELECT name" into the call of a function.
  */
 static void
 execute_setup_parser(ParseState *pstate, void *arg)
@@ -83,11 +84,12 @@ execute_parse_name(ParseState *pstate, ColumnRef *name)
 }
 
 /*
- * Call a procedure in such a way that it may COMMIT.
+ * Call a procedure so that it may COMMIT.
  *
- * What runs after a COMMIT needs a snapshot that belongs to a portal, for the
- * transaction of any other is gone.  A background worker has no portal, so we
- * make one that has nothing to run but is active during the call.
+ * Code that runs after a COMMIT needs a snapshot that belongs to a portal,
+ * since any other is gone with its transaction.  A background worker has no
+ * portal, so we create one that has nothing to run but is active during the
+ * call.
  */
 void
 execute_procedure(const RefreshTarget *target)
@@ -97,7 +99,7 @@ execute_procedure(const RefreshTarget *target)
 	Portal		portal = CreatePortal("", true, true);
 	const char *text;
 
-	/* A COMMIT ends the context that we are in, but not the portal's. */
+	/* A COMMIT deletes the current context, but not the portal's. */
 	MemoryContextSwitchTo(portal->portalContext);
 	text = target_command(target);
 
@@ -133,7 +135,7 @@ execute_procedure(const RefreshTarget *target)
 }
 
 /*
- * Call a procedure such that it cannot COMMIT.
+ * Call a procedure so that it cannot COMMIT.
  */
 void
 execute_procedure_atomically(const RefreshTarget *target, List *args)
@@ -145,8 +147,8 @@ execute_procedure_atomically(const RefreshTarget *target, List *args)
 }
 
 /*
- * Call a procedure by its OID.  Extensions that watch statements see a CALL
- * with an identifier of its own, as they would of one that was parsed.
+ * Call a procedure by its OID.  We set a query ID, so that extensions that
+ * watch statements see the CALL as they would see one that was parsed.
  */
 static void
 execute_call(const RefreshTarget *target, List *args, const char *text,

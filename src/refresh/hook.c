@@ -5,10 +5,10 @@
  *
  * A view's function may return without having refreshed it, and may write the
  * view's row in pg_class in other ways.  So a hook notes each REFRESH
- * MATERIALIZED VIEW of an attempt where it happens.
+ * MATERIALIZED VIEW of an attempt when it happens.
  *
- * A note belongs to the subtransaction that made it and goes with it if that
- * is rolled back.  What a procedure has committed stays until the next
+ * A note belongs to the subtransaction that made it, and is dropped if that
+ * is rolled back.  Notes that a procedure has committed stay until the next
  * attempt.  Only processes that make attempts take notes.
  *
  * The same hook hands REFRESH ... CONCURRENTLY to merge_command.c where that
@@ -38,12 +38,12 @@ typedef struct HookNote
 	Oid			relid;
 	SubTransactionId subid;		/* invalid: it was committed */
 	uint64		view;			/* its row in pg_class after that */
-	uint64		settings;		/* those that it worked under */
-	bool		merged;			/* by merge.c, which has written these rows */
+	uint64		settings;		/* those that were in force */
+	bool		merged;			/* by merge.c, which wrote these rows */
 	MergeCounts rows;
-	bool		current;		/* did it see all that was committed? */
-	bool		part;			/* only a part was refreshed: the rows count,
-								 * and nothing else is known */
+	bool		current;		/* did it see all that had been committed? */
+	bool		part;			/* only a part was refreshed: of these fields
+								 * only "merged" and "rows" are set */
 } HookNote;
 
 /* In the order in which the views were refreshed, in TopMemoryContext */
@@ -76,7 +76,7 @@ static void hook_end_subtransaction(SubXactEvent event,
 									SubTransactionId parent, void *arg);
 
 /*
- * Watch utility commands; in the postmaster, when the library is loaded.
+ * Install the hook.  Called in the postmaster, when the library is loaded.
  */
 void
 hook_install(void)
@@ -92,8 +92,8 @@ hook_install(void)
 }
 
 /*
- * Forget what was refreshed so far, at the start of an attempt, and take notes
- * from now on.
+ * Called at the start of an attempt: forget what was refreshed so far, and
+ * take notes from now on.
  */
 void
 hook_forget_refreshes(void)
@@ -108,8 +108,8 @@ hook_forget_refreshes(void)
 }
 
 /*
- * Note that a part of a view was refreshed, by merging.  That is no REFRESH of
- * the view: the other rows are as old as they were.
+ * Note that a part of a view was refreshed, by merging.  That does not count
+ * as a REFRESH of the view, since the other rows are as old as before.
  */
 void
 hook_note_part(Oid relid, const MergeCounts *rows)
@@ -127,8 +127,8 @@ hook_note_part(Oid relid, const MergeCounts *rows)
 }
 
 /*
- * Has this attempt merged anything?  Adds up the rows that it has written by
- * that.
+ * Has this attempt merged anything?  *rows is set to the rows that it wrote
+ * by that.
  */
 bool
 hook_has_merged(MergeCounts *rows)
@@ -145,11 +145,13 @@ hook_has_merged(MergeCounts *rows)
 }
 
 /*
- * What the last REFRESH of the view in this attempt has left: the view's row
- * in pg_class, as state_view() has it, and the settings that it worked under.
+ * Find out what the last REFRESH of the view in this attempt left: the
+ * version of the view's row in pg_class, as in state_view(), and the settings
+ * that were in force.
  *
- * Returns false if there was none, or if it may have missed rows that had been
- * committed before the attempt.  To be called in the attempt's transaction.
+ * Returns false if there was none, or if it may have missed rows that had
+ * been committed before the attempt.  Must be called in the attempt's
+ * transaction.
  */
 bool
 hook_refreshed_as(Oid relid, uint64 *view, uint64 *settings)
@@ -160,9 +162,9 @@ hook_refreshed_as(Oid relid, uint64 *view, uint64 *settings)
 		return false;
 
 	/*
-	 * In the transaction of the REFRESH, the view is still locked, and all
-	 * that was written to its row since was written by this transaction.
-	 * After a commit, others may have refreshed it.
+	 * In the transaction of the REFRESH, the view is still locked, so only
+	 * this transaction can have written its row since.  After a commit,
+	 * others may have refreshed it.
 	 */
 	*view = note->subid == InvalidSubTransactionId ?
 		note->view : state_view(relid);
@@ -212,7 +214,7 @@ hook_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 }
 
 /*
- * Run a utility command as if we were not there.
+ * Pass a utility command on, as if we were not there.
  */
 static void
 hook_run(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
@@ -230,7 +232,7 @@ hook_run(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 /*
  * Note a REFRESH that has just succeeded.
  *
- * The snapshot of a repeatable read transaction may be an imported one, and
+ * A repeatable read transaction may have imported its snapshot, which is then
  * older than the attempt.
  */
 static void
@@ -267,8 +269,8 @@ hook_add(const HookNote *note)
 }
 
 /*
- * Put a note at the end, where there must be room; it takes the place of an
- * older one of the same view and subtransaction, and its rows.
+ * Append a note; there must be room.  It replaces an older note of the same
+ * view and subtransaction, and adds up the rows of both.
  */
 static void
 hook_put(const HookNote *note)
@@ -308,7 +310,7 @@ hook_find(Oid relid)
 }
 
 /*
- * Give the notes of a subtransaction to another one.  Allocates nothing.
+ * Assign the notes of a subtransaction to another one.  Allocates no memory.
  */
 static void
 hook_move(SubTransactionId from, SubTransactionId to)
@@ -327,8 +329,8 @@ hook_move(SubTransactionId from, SubTransactionId to)
 }
 
 /*
- * Drop the notes of a subtransaction; without one, all that were not
- * committed.
+ * Drop the notes of a subtransaction; if it is invalid, drop all notes that
+ * were not committed.
  */
 static void
 hook_drop(SubTransactionId subid)

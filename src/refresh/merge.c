@@ -5,15 +5,15 @@
  *
  * REFRESH MATERIALIZED VIEW CONCURRENTLY writes the whole result into a
  * temporary table, joins that with the old rows, and deletes and inserts what
- * differs.  This does without the table and the join:
+ * differs.  We do without the table and the join:
  *
  *	old rows -> hash table (merge_diff.c)
  *							 \
  *	  the view's query, row by row -> deletes, updates, inserts (merge_write.c)
  *
- * What REFRESH does around its query, this does as well: the lock, the owner's
- * rights in a security-restricted operation, the checks.  (See the server's
- * matview.c.)  It asks for no unique index.
+ * Around the query, we do what REFRESH does: the lock, the owner's rights in
+ * a security-restricted operation, the checks.  (See the server's matview.c.)
+ * We do not require a unique index.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -56,7 +56,7 @@ typedef struct MergeSource
 	const char *text;
 	const Condition *condition; /* NULL: all rows */
 
-	/* While the rows of a condition are read */
+	/* While we read the rows for which the condition holds */
 	MergeDiff  *diff;
 	TupleTableSlot *slot;
 	bool		fits;
@@ -73,8 +73,8 @@ static bool merge_add_old(TupleTableSlot *row, void *arg);
 static bool merge_add_new(TupleTableSlot *slot, void *arg);
 
 /*
- * Can this relation be merged?  What cannot gets the server's own errors, or
- * its own way.
+ * Can this relation be merged?  If not, the server refreshes it, or raises
+ * its own errors.
  */
 bool
 merge_can(Oid relid)
@@ -101,9 +101,9 @@ merge_class_can(Form_pg_class class)
  * Execute REFRESH MATERIALIZED VIEW CONCURRENTLY by merging, or refresh only the
  * rows for which a condition holds.
  *
- * Raises the errors of REFRESH.  Where a unique index is violated, that is a
- * unique_violation, also for duplicates that the server's own would overlook
- * or report in another way.
+ * Raises the errors of REFRESH.  If a unique index is violated, the error is
+ * a unique_violation, also for duplicates that the server's own command would
+ * overlook or report in another way.
  */
 void
 merge_refresh(RefreshMatViewStmt *statement, const char *condition,
@@ -119,7 +119,7 @@ merge_refresh(RefreshMatViewStmt *statement, const char *condition,
 
 	result->relid = RelationGetRelid(relation);
 
-	/* Before anything of the view is evaluated */
+	/* Become the owner before anything of the view is evaluated */
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(relation->rd_rel->relowner,
 						   sec_context | SECURITY_RESTRICTED_OPERATION);
@@ -143,8 +143,8 @@ merge_refresh(RefreshMatViewStmt *statement, const char *condition,
 /*
  * Open the view and lock it until the end of the transaction.
  *
- * A part of it may be refreshed by the owner and by members of that role
- * alone: the condition is evaluated with the owner's rights.
+ * Only the owner and members of that role may refresh a part of it, since the
+ * condition is evaluated with the owner's rights.
  */
 static Relation
 merge_open(RangeVar *name, bool part)
@@ -156,7 +156,7 @@ merge_open(RangeVar *name, bool part)
 												 NULL);
 	Relation	relation = table_open(relid, NoLock);
 
-	/* It may have been altered, or replaced, while this waited for the lock. */
+	/* It may have been altered or replaced while we waited for the lock. */
 	if (relation->rd_rel->relkind != RELKIND_MATVIEW)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -185,13 +185,13 @@ merge_open(RangeVar *name, bool part)
 }
 
 /*
- * Merge into a view that is locked, with the owner's rights.  *processed: the
- * rows of the query.
+ * Merge into a view that is locked, as its owner.  *processed is set to the
+ * number of rows of the query.
  *
  * One snapshot serves the scan of the old rows, the query and the comparison.
- * It is taken after the lock, so that it sees the last refresh, and is active
- * until all is written, for the rows of the query may point to values that are
- * stored out of line in the tables below.
+ * It is taken after the lock, so that it sees the last refresh, and stays
+ * active until everything is written, since rows of the query may point to
+ * values that are stored out of line in the tables that it reads.
  */
 static MergeCounts
 merge_relation(Relation relation, const char *condition, const char *text,
@@ -241,13 +241,13 @@ merge_relation(Relation relation, const char *condition, const char *text,
 }
 
 /*
- * In a repeatable read or serializable transaction, the snapshot may be older
- * than the last refresh.  Then rows that it does not see would be inserted a
- * second time.
+ * Raise an ERROR if the snapshot is older than the last refresh, as it may be
+ * in a repeatable read or serializable transaction.  Otherwise rows that it
+ * does not see would be inserted a second time.
  *
  * A refresh that changes anything writes the view's row in pg_class.  This
- * transaction may have written it since, so all of its versions are looked at:
- * what this transaction has replaced is still there.
+ * transaction may have written it since, so we look at all versions of the
+ * row: those that this transaction has replaced are still there.
  */
 static void
 merge_check_snapshot(Relation relation, Snapshot snapshot)
@@ -283,7 +283,7 @@ merge_check_snapshot(Relation relation, Snapshot snapshot)
 }
 
 /*
- * The old rows of the whole view.
+ * Read the old rows of the whole view.
  */
 static bool
 merge_scan_view(MergeDiff *diff, void *arg)
@@ -303,7 +303,8 @@ merge_scan_view(MergeDiff *diff, void *arg)
 }
 
 /*
- * Those for which the condition holds, by an index if there is one for it.
+ * Read those for which the condition holds, by an index if there is one for
+ * it.
  */
 static bool
 merge_scan_part(MergeDiff *diff, void *arg)
@@ -321,7 +322,7 @@ merge_scan_part(MergeDiff *diff, void *arg)
 }
 
 /*
- * "row" has the TID alone.
+ * "row" has only the TID.
  */
 static bool
 merge_add_old(TupleTableSlot *row, void *arg)

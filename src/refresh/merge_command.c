@@ -3,9 +3,9 @@
  * merge_command.c
  *	  REFRESH MATERIALIZED VIEW CONCURRENTLY, taken over from the server.
  *
- * What the server does around a utility command (utility.c) is done here as
- * well: a read-only transaction, a parallel operation and a server in recovery
- * refuse it, and event triggers fire.
+ * We do what the server does around a utility command (see utility.c): refuse
+ * it in a read-only transaction, in a parallel operation and during recovery,
+ * and fire event triggers.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -26,10 +26,10 @@
 #include "src/refresh/merge.h"
 #include "src/refresh/merge_command.h"
 
-/* The innermost refresh of ours that this process is at */
+/* The innermost refresh of ours that runs in this process */
 static MergeScope merge_scope;
 
-/* What is to be executed */
+/* A command to be executed */
 typedef struct MergeCommand
 {
 	RefreshMatViewStmt *refresh;
@@ -45,8 +45,9 @@ static void merge_with_event_triggers(const MergeCommand *command);
 static void merge_alone(const MergeCommand *command);
 
 /*
- * From here on, what this process executes belongs to a refresh of ours, of a
- * view for which "merge" is this.  Returns what to leave it with.
+ * Enter a refresh of ours, of a view for which "merge" has this value: from
+ * now on, what this process executes belongs to it.  Returns what to pass to
+ * merge_scope_leave().
  */
 MergeScope
 merge_scope_enter(MergeMode mode)
@@ -71,7 +72,7 @@ merge_in_scope(void)
 }
 
 /*
- * None is on its way, as after an ERROR.
+ * Leave all refreshes of ours, for example after an ERROR.
  */
 void
 merge_scope_reset(void)
@@ -80,7 +81,7 @@ merge_scope_reset(void)
 }
 
 /*
- * Is this a command that is to be taken over?
+ * Is this a command that we take over?
  */
 bool
 merge_is_wanted(const PlannedStmt *statement)
@@ -98,7 +99,7 @@ merge_is_wanted(const PlannedStmt *statement)
 }
 
 /*
- * Execute such a command.  Returns false, having done nothing, if the server
+ * Execute such a command.  Returns false without doing anything if the server
  * has to execute it.
  */
 bool
@@ -114,7 +115,7 @@ merge_command(PlannedStmt *statement, const char *text,
 	command.completion = completion;
 	command.result = result;
 
-	/* The view is locked later: an event trigger may refuse the command. */
+	/* We lock the view later, since an event trigger may refuse the command. */
 	if (!merge_can(RangeVarGetRelid(command.refresh->relation, NoLock, true)))
 		return false;
 	merge_check_allowed();
@@ -126,8 +127,8 @@ merge_command(PlannedStmt *statement, const char *text,
 }
 
 /*
- * Refresh the rows of a materialized view for which a condition holds, as a
- * command would that there is not.  Raises the errors of REFRESH.
+ * Refresh the rows of a materialized view for which a condition holds, as if
+ * SQL had a command for that.  Raises the errors of REFRESH.
  */
 void
 merge_part(Oid relid, const char *condition, MergeResult *result)
@@ -194,8 +195,8 @@ merge_with_event_triggers(const MergeCommand *command)
 }
 
 /*
- * What functions of the view's query execute is not shown to event triggers, as
- * with the server's own.
+ * Event triggers do not see what functions in the view's query execute, as
+ * with the server's own command.
  */
 static void
 merge_alone(const MergeCommand *command)

@@ -15,11 +15,11 @@
 #include "src/common/settings.h"
 #include "src/refresh/merge.h"
 
-/* A refresh of ours that is on its way */
+/* A refresh of ours that is running */
 typedef struct MergeScope
 {
 	bool		entered;
-	MergeMode	mode;			/* what holds for its view */
+	MergeMode	mode;			/* the setting of its view */
 } MergeScope;
 
 extern MergeScope merge_scope_enter(MergeMode mode);

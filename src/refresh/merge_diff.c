@@ -1,21 +1,21 @@
 /*-------------------------------------------------------------------------
  *
  * merge_diff.c
- *	  Old rows and new ones in, what to delete, update and insert out.
+ *	  From old and new rows to what to delete, update and insert.
  *
- * The old rows are read into a hash table: of each its hash and its TID, not
- * the row itself.  Each new row then looks for an old one that it can be paired
- * with.  A hash only finds candidates; the old row itself is always compared.
- * To read old rows one by one in the order of the query would be slow, so some
- * megabytes of new rows with their candidates are gathered and compared in the
- * order of the old rows' pages.
+ * We read the old rows into a hash table: only their hashes and TIDs, not the
+ * rows themselves.  For each new row we look for an old one that it can be
+ * paired with.  A hash only finds candidates; the old row itself is always
+ * compared.  Reading old rows one by one in the order of the query would be
+ * slow, so we gather some megabytes of new rows with their candidates, and
+ * compare them in the order of the old rows' pages.
  *
- * If the hash table would need more memory than it may have, both sides are
- * divided by their hashes into batches, which are kept in temporary files (as a
- * hash join does).  There an old row is kept whole, since it would have to be
- * read at random otherwise.  A batch whose old rows do not fit into memory is
- * compared in several passes: what has found no partner among the first old
- * rows is compared with the next.
+ * If the hash table would need more memory than it may have, we divide both
+ * sides by their hashes into batches in temporary files, as a hash join does.
+ * A batch keeps whole old rows, since they would have to be read at random
+ * otherwise.  If the old rows of a batch do not fit into memory, we compare
+ * it in several passes: new rows without a partner among the first old rows
+ * are compared with the next ones.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -36,12 +36,12 @@
 #include "src/refresh/merge_diff.h"
 #include "src/refresh/merge_table.h"
 
-/* Of the memory: for the table, for gathered rows, for each of three results */
+/* Shares of the memory: the table, gathered rows, each of three results */
 #define MERGE_TABLE_SHARE(memory)	((memory) / 8 * 5)
 #define MERGE_GATHER_SHARE(memory)	((memory) / 8)
 #define MERGE_RESULT_SHARE(memory)	((memory) / 16)
 
-/* More gathered rows than this gain nothing, in bytes */
+/* Gathering more rows than this gains nothing, in bytes */
 #define MERGE_MOST_GATHERED	((Size) 8 * 1024 * 1024)
 
 /* Each batch has two temporary files, each with a buffer of 8 kB and more */
@@ -63,7 +63,7 @@ struct MergeDiff
 	const MergeShape *shape;
 	Snapshot	snapshot;
 	Size		memory;
-	MemoryContext context;		/* all that lives as long as this */
+	MemoryContext context;		/* for what lives as long as this */
 	MemoryContext row_context;	/* reset for each row */
 	TupleTableSlot *old_slot;	/* rows of the relation */
 	TupleTableSlot *old_copy_slot;	/* rows of a batch */
@@ -71,9 +71,9 @@ struct MergeDiff
 	TupleTableSlot *kept_slot;	/* new rows with values of old ones */
 
 	MergeTable *table;
-	BlockNumber last_blocks[2]; /* of the old rows that were last found */
+	BlockNumber last_blocks[2]; /* of the old rows that were found last */
 
-	/* New rows that are gathered, to be compared */
+	/* Gathered new rows, to be compared */
 	MemoryContext gather_context;
 	MergeCandidate *candidates;
 	int			ncandidates;
@@ -113,10 +113,10 @@ static bool merge_diff_load(MergeDiff *diff, MergeFile *file, MergeRow *ahead,
 static void merge_diff_delete_unpaired(MergeDiff *diff);
 
 /*
- * Begin to compare the rows that a relation has in a snapshot with others.
+ * Begin to compare the rows that a relation has in a snapshot with new ones.
  *
  * "memory" is in bytes.  Everything is allocated in the current memory
- * context; the relation and the snapshot are to be kept until the end.
+ * context.  The caller must keep the relation and the snapshot until the end.
  */
 MergeDiff *
 merge_diff_create(Relation relation, const MergeShape *shape,
@@ -167,7 +167,7 @@ merge_diff_read_old(MergeDiff *diff, MergeOldReader reader, void *arg)
 }
 
 /*
- * Add an old row, which a slot of the relation holds.  Returns false if the
+ * Add an old row, given in a slot of the relation.  Returns false if the
  * table has no room for it.
  */
 bool
@@ -201,7 +201,8 @@ merge_diff_add_old(MergeDiff *diff, TupleTableSlot *slot)
 }
 
 /*
- * Make so many batches that one of them should fit into memory with its rows.
+ * Create enough batches for the old rows of each to fit into memory, if
+ * possible.
  */
 static void
 merge_diff_start_batches(MergeDiff *diff)
@@ -222,7 +223,7 @@ merge_diff_start_batches(MergeDiff *diff)
 }
 
 /*
- * By other bits than those that choose the chain.
+ * Choose a batch by other bits than those that choose the chain.
  */
 static int
 merge_diff_batch(const MergeDiff *diff, MergeHash hash)
@@ -259,9 +260,10 @@ merge_diff_add_new(MergeDiff *diff, TupleTableSlot *slot)
 }
 
 /*
- * Where the query returns rows in the order in which they are stored, they need
- * not be gathered: the old row is on the page that was read last, or on the
- * next one.  (Or on that before the last, where the last was out of its place.)
+ * If the query returns rows in the order in which they are stored, we need
+ * not gather them: the old row is on the page that was read last, or on the
+ * next one.  (Or near the page that was read before, if the last row was out
+ * of order.)
  */
 static bool
 merge_diff_is_near(MergeDiff *diff, uint32 number)
@@ -330,10 +332,10 @@ merge_diff_gather(MergeDiff *diff, uint32 number, MergeHash hash,
 }
 
 /*
- * Compare what was gathered, page by page of the old rows.
+ * Compare the gathered rows, page by page of the old rows.
  *
- * The few whose hashes were right by chance come last: by then the old rows
- * that they were kept for can be found again.
+ * The few candidates whose hashes matched only by chance come last: by then
+ * the old rows that they had claimed can be found again.
  */
 static void
 merge_diff_compare_gathered(MergeDiff *diff)
@@ -389,7 +391,8 @@ merge_compare_candidates(const void *a, const void *b)
 }
 
 /*
- * Pair an old row with a new one, if the rows themselves can be.
+ * Pair an old row with a new one, if the rows themselves match.  Returns
+ * false if they do not.
  */
 static bool
 merge_diff_pair(MergeDiff *diff, MergeEntry *entry, MergeHash hash,
@@ -429,9 +432,9 @@ merge_diff_pair(MergeDiff *diff, MergeEntry *entry, MergeHash hash,
  * Fetch an old row.
  *
  * It was visible when the old rows were read, and the lock keeps all others
- * from writing: so it is where it was.  Its page may be pruned until it is
- * pinned, which moves rows within it.  The slot keeps it pinned, so that the
- * next row of the same page is there at once.
+ * from writing, so it is still there.  Until its page is pinned, the page may
+ * be pruned, which moves rows within it.  The slot keeps the page pinned, so
+ * that the next row of the same page is available at once.
  */
 static void
 merge_diff_fetch(MergeDiff *diff, ItemPointer tid)
@@ -468,8 +471,8 @@ merge_diff_fetch(MergeDiff *diff, ItemPointer tid)
 }
 
 /*
- * A copy of the new row, with those values of the old one that are stored out
- * of line and have not changed: these need not be written again.
+ * Copy the new row, but take the values from the old one that are stored out
+ * of line and have not changed, so that they need not be written again.
  */
 static MinimalTuple
 merge_diff_form_update(MergeDiff *diff, TupleTableSlot *old,
@@ -500,8 +503,8 @@ merge_diff_form_update(MergeDiff *diff, TupleTableSlot *old,
 }
 
 /*
- * Pair a new row with the first old one in its chain that it can be paired
- * with.
+ * Pair a new row with the first old one in its chain that matches.  Returns
+ * false if there is none.
  */
 static bool
 merge_diff_search(MergeDiff *diff, MergeHash hash, TupleTableSlot *new)
@@ -522,7 +525,7 @@ merge_diff_search(MergeDiff *diff, MergeHash hash, TupleTableSlot *new)
 }
 
 /*
- * All new rows were added: come to a result.
+ * Called after all new rows were added: compute the result.
  */
 void
 merge_diff_finish(MergeDiff *diff)
@@ -583,8 +586,8 @@ merge_diff_finish_batch(MergeDiff *diff, int batch)
 }
 
 /*
- * Load as many old rows of a batch as fit into memory.  Returns whether some
- * are left: then *ahead is the next one.
+ * Load as many old rows of a batch as fit into memory.  Returns true if some
+ * are left; then *ahead is the next one.
  */
 static bool
 merge_diff_load(MergeDiff *diff, MergeFile *file, MergeRow *ahead,
@@ -618,7 +621,7 @@ merge_diff_load(MergeDiff *diff, MergeFile *file, MergeRow *ahead,
 }
 
 /*
- * Old rows that have found no partner are to be deleted.
+ * Add the old rows without a partner to those to be deleted.
  */
 static void
 merge_diff_delete_unpaired(MergeDiff *diff)

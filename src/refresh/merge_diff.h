@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * merge_diff.h
- *	  Old rows and new ones in, what to delete, update and insert out.
+ *	  From old and new rows to what to delete, update and insert.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -17,8 +17,8 @@
 typedef struct MergeDiff MergeDiff;
 
 /*
- * Adds the old rows.  Returns false, and may stop, as soon as
- * merge_diff_add_old() does: then it is called once more.
+ * Adds the old rows.  As soon as merge_diff_add_old() returns false, it may
+ * stop, and must return false; then it is called once more.
  */
 typedef bool (*MergeOldReader) (MergeDiff *diff, void *arg);
 

@@ -31,7 +31,7 @@ static bool merge_receive(TupleTableSlot *slot, DestReceiver *self);
 static void merge_receiver_end(DestReceiver *self);
 
 /*
- * A copy of the query of a materialized view, rewritten, with its relations
+ * Get a rewritten copy of a materialized view's query, with its relations
  * locked.
  */
 Query *
@@ -57,8 +57,8 @@ merge_query_read(Relation relation)
 }
 
 /*
- * Plan a rewritten query and run it, with each of its rows given to a function.
- * Returns how many there were.
+ * Plan and run a rewritten query, and call a function for each of its rows.
+ * Returns the number of rows.
  */
 uint64
 merge_query_run(Query *query, const char *text, Snapshot snapshot,

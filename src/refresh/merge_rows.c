@@ -3,13 +3,13 @@
  * merge_rows.c
  *	  Rows of a view: hashed, compared, and kept in a file.
  *
- * Two rows are the same if their images are, as for the server's operator
- * "*=": 1.0 and 1.00 are not, and NULLs are.  How a value is stored (short,
- * compressed, out of line) does not matter.
+ * Two rows are the same if their images are equal, as for the server's
+ * operator "*=": 1.0 and 1.00 are not the same, and NULLs are.  How a value
+ * is stored (short, compressed, out of line) does not matter.
  *
  * Rows are paired by the columns of one unique index.  Rows that have a NULL
- * there, and all rows where there is no such index, are paired only if they
- * are the same: several of them may be alike.
+ * there, and all rows if there is no such index, are paired only if they are
+ * the same; several of them may be equal.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -32,7 +32,7 @@
 
 #include "src/refresh/merge_rows.h"
 
-/* What stands before each row in a file */
+/* The header of each row in a file */
 typedef struct MergeRowHeader
 {
 	MergeHash	hash;
@@ -42,7 +42,7 @@ typedef struct MergeRowHeader
 
 #define MERGE_HEADER_SIZE	MAXALIGN(sizeof(MergeRowHeader))
 
-/* The unit in which a file takes memory */
+/* The unit in which memory for a file is allocated */
 #define MERGE_CHUNK_SIZE	((Size) (32 * 1024))
 
 typedef struct MergeChunk
@@ -59,7 +59,7 @@ typedef struct MergeChunk
 struct MergeFile
 {
 	MemoryContext context;
-	Size		memory;			/* what it may take */
+	Size		memory;			/* the limit of "taken", in bytes */
 	Size		taken;
 	MergeChunk *first;
 	MergeChunk *last;
@@ -84,10 +84,10 @@ static void merge_file_put_in_memory(MergeFile *file,
 static void merge_file_spill(MergeFile *file);
 
 /*
- * Find out how the rows of a relation are to be paired, in the current memory
- * context: by a unique index that has at least these columns.  Loads index
- * expressions, and so may run what they call: the caller must have taken the
- * owner's rights.
+ * Find out how to pair the rows of a relation: by a unique index that has at
+ * least these columns.  The result is allocated in the current memory
+ * context.  Loading index expressions may run functions in them, so the
+ * caller must act as the owner.
  */
 MergeShape *
 merge_shape_create(Relation relation, const Bitmapset *columns)
@@ -112,8 +112,8 @@ merge_shape_create(Relation relation, const Bitmapset *columns)
 }
 
 /*
- * The first unique index on plain columns over all rows that has the columns
- * that are wanted pairs the rows.
+ * The first unique index that is on plain columns, covers all rows and has
+ * the wanted columns pairs the rows.
  */
 static void
 merge_shape_add_index(MergeShape *shape, Relation index,
@@ -158,8 +158,8 @@ merge_index_columns(Relation index)
 }
 
 /*
- * Note all columns that another unique index reads.  (The bitmaps of the
- * relcache leave out indexes that are not valid yet, and what only the
+ * Note all columns that another unique index reads.  (The relcache's bitmaps
+ * leave out indexes that are not valid yet, and columns that only the
  * predicate reads.)
  */
 static void
@@ -181,7 +181,7 @@ merge_shape_add_unique(MergeShape *shape, Relation index)
 	{
 		int			number = member + FirstLowInvalidHeapAttributeNumber;
 
-		/* The whole row, or a system column, stands for all. */
+		/* The whole row, or a system column, stands for all columns. */
 		for (int i = 0; i < shape->desc->natts; i++)
 		{
 			if (number <= 0 || number == i + 1)
@@ -192,7 +192,7 @@ merge_shape_add_unique(MergeShape *shape, Relation index)
 }
 
 /*
- * Hash what a row is paired by.  May leave memory behind in the current
+ * Hash the columns by which a row is paired.  May leak memory in the current
  * context.
  */
 MergeHash
@@ -223,11 +223,11 @@ merge_hash(const MergeShape *shape, TupleTableSlot *slot)
 }
 
 /*
- * A value as it is after it was stored.
+ * Convert a value to what it is after it was stored.
  *
- * One that is passed by value and narrower than a Datum may have anything in
- * the bits that it does not use, and functions differ there: hashtext() leaves
- * them zero, while a stored negative integer has them set.
+ * A value that is passed by value and narrower than a Datum may have anything
+ * in the bits that it does not use, and functions differ in that: hashtext()
+ * leaves them zero, while a stored negative integer has them set.
  */
 static Datum
 merge_stored_value(Form_pg_attribute attribute, Datum value)
@@ -264,8 +264,7 @@ merge_hash_value(Form_pg_attribute attribute, Datum value)
 }
 
 /*
- * Compare an old row with a new one.  May leave memory behind in the current
- * context.
+ * Compare an old row with a new one.  May leak memory in the current context.
  */
 MergeMatch
 merge_compare(const MergeShape *shape, TupleTableSlot *old,
@@ -302,8 +301,8 @@ merge_compare(const MergeShape *shape, TupleTableSlot *old,
 }
 
 /*
- * Make an empty file, in the current memory context.  It takes up to about so
- * many bytes of memory, then a temporary file.
+ * Create an empty file, in the current memory context.  It uses up to about
+ * "memory" bytes of memory, then a temporary file.
  */
 MergeFile *
 merge_file_create(Size memory)
@@ -376,7 +375,7 @@ merge_file_put_in_memory(MergeFile *file, const MergeRowHeader *header,
 }
 
 /*
- * Write what is in memory to a temporary file, and go on there.
+ * Write what is in memory to a temporary file, and continue there.
  */
 static void
 merge_file_spill(MergeFile *file)
@@ -410,7 +409,7 @@ merge_file_spill(MergeFile *file)
 }
 
 /*
- * Read from the first row on.
+ * Continue reading at the first row.
  */
 void
 merge_file_rewind(MergeFile *file)
@@ -424,8 +423,8 @@ merge_file_rewind(MergeFile *file)
 }
 
 /*
- * Read the next row; false if there is none.  What it points to is good until
- * the next call.
+ * Read the next row.  Returns false if there is none.  The tuple is valid
+ * until the next call.
  */
 bool
 merge_file_get(MergeFile *file, MergeRow *row)
@@ -478,7 +477,7 @@ merge_file_get(MergeFile *file, MergeRow *row)
 }
 
 /*
- * Free its memory, and the temporary file if there is one.
+ * Free a file's memory, and its temporary file if there is one.
  */
 void
 merge_file_close(MergeFile *file)

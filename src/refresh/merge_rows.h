@@ -38,8 +38,8 @@ typedef enum MergeMatch
 	MERGE_SAME,
 	MERGE_CHANGED,				/* the old one is to be updated */
 	MERGE_REPLACED				/* ... or rather deleted, and the new one
-								 * inserted, since a column changed that must
-								 * be unique in another way */
+								 * inserted, since a column of another unique
+								 * index changed */
 } MergeMatch;
 
 extern MergeShape *merge_shape_create(Relation relation,
@@ -48,7 +48,7 @@ extern MergeHash merge_hash(const MergeShape *shape, TupleTableSlot *slot);
 extern MergeMatch merge_compare(const MergeShape *shape, TupleTableSlot *old,
 								TupleTableSlot *new);
 
-/* A row in a file; which parts it has is up to its writer */
+/* A row in a file; its writer decides which parts are set */
 typedef struct MergeRow
 {
 	MergeHash	hash;

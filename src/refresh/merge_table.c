@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * merge_table.c
- *	  The old rows of a merge, to be found by their hashes.
+ *	  The old rows of a merge, found by their hashes.
  *
- * An entry has the hashes of a row and its TID, or in a batch the row itself.
- * Who finds one claims it, so that it is not found again; what is claimed
- * leaves its chain when the chain is next walked along, so that many rows that
- * are alike are found in no more time than others.
+ * An entry has the hash of a row and its TID, or, in a batch, the row itself.
+ * Finding an entry claims it, so that it is not found again.  A claimed entry
+ * is removed from its chain when the chain is next walked, so that many equal
+ * rows take no more time than others.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -18,16 +18,16 @@
 
 #include "src/refresh/merge_table.h"
 
-/* The unit in which rows of a batch take memory */
+/* The unit in which memory for rows of a batch is allocated */
 #define MERGE_ARENA_SIZE	((Size) 64 * 1024)
 
-/* How many entries are looked at before the hash is */
+/* How many entries we try before we look up the hash */
 #define MERGE_AHEAD			4
 
 static uint32 merge_table_expect(MergeTable *table, MergeHash hash);
 
 /*
- * Make an empty table that takes up to so many bytes, in the current memory
+ * Create an empty table of up to "memory" bytes, in the current memory
  * context.
  */
 MergeTable *
@@ -43,7 +43,7 @@ merge_table_create(Size memory)
 }
 
 /*
- * Forget all entries.
+ * Remove all entries.
  */
 void
 merge_table_reset(MergeTable *table)
@@ -56,8 +56,8 @@ merge_table_reset(MergeTable *table)
 }
 
 /*
- * Memory for a row of a batch, of a MAXALIGNed size: out of larger pieces, to
- * waste none between the rows.
+ * Allocate memory for a row of a batch.  The size must be MAXALIGNed.  We
+ * take it from larger pieces, so that none is wasted between the rows.
  */
 void *
 merge_table_alloc(MergeTable *table, Size size)
@@ -77,8 +77,8 @@ merge_table_alloc(MergeTable *table, Size size)
 }
 
 /*
- * Add an entry, not linked yet.  Returns false if there is no room for it, and
- * for so many bytes of its row.
+ * Add an entry, without linking it.  Returns false if there is no room for it
+ * and for "row_size" bytes of its row.
  */
 bool
 merge_table_add(MergeTable *table, const MergeEntry *entry, Size row_size)
@@ -114,7 +114,7 @@ merge_table_add(MergeTable *table, const MergeEntry *entry, Size row_size)
 }
 
 /*
- * Link the entries to chains, such that those that were added first are found
+ * Link the entries into chains, so that those that were added first are found
  * first.
  */
 void
@@ -141,8 +141,9 @@ merge_table_link(MergeTable *table)
 }
 
 /*
- * Find an old row that may be paired with a new one of this hash, and claim it,
- * so that no other new row finds it.  MERGE_NO_ENTRY if there is none.
+ * Find an old row that may be paired with a new one of this hash, and claim
+ * it, so that no other new row finds it.  Returns MERGE_NO_ENTRY if there is
+ * none.
  */
 uint32
 merge_table_find(MergeTable *table, MergeHash hash)
@@ -166,9 +167,9 @@ merge_table_find(MergeTable *table, MergeHash hash)
 }
 
 /*
- * As a rule, rows come in the order in which they are stored: then the next one
- * is one of the first after the last, or after that before the last, where the
- * last was out of its place.
+ * Rows usually come in the order in which they are stored.  Then the next one
+ * is among the first after the last one found, or, if that was out of order,
+ * after the one before it.
  */
 static uint32
 merge_table_expect(MergeTable *table, MergeHash hash)
@@ -193,8 +194,9 @@ merge_table_expect(MergeTable *table, MergeHash hash)
 }
 
 /*
- * A link that leads to an entry which is not claimed, from this one on; NULL if
- * there is none.  Those that are claimed leave the chain.
+ * Find the first link to an unclaimed entry, starting at this link.  Returns
+ * NULL if there is none.  Claimed entries on the way are removed from the
+ * chain.
  */
 uint32 *
 merge_table_skip(MergeTable *table, uint32 *link)
@@ -212,7 +214,7 @@ merge_table_skip(MergeTable *table, uint32 *link)
 }
 
 /*
- * An entry that was claimed may be found again.
+ * Release a claimed entry, so that it may be found again.
  */
 void
 merge_table_return(MergeTable *table, uint32 number)
@@ -231,7 +233,7 @@ merge_table_return(MergeTable *table, uint32 number)
 }
 
 /*
- * The first link to an entry that may be found and may have this key; NULL if
+ * The first link to an unclaimed entry in the chain of this hash; NULL if
  * there is none.
  */
 uint32 *

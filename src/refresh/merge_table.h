@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * merge_table.h
- *	  The old rows of a merge, to be found by their hashes.
+ *	  The old rows of a merge, found by their hashes.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -12,7 +12,7 @@
 
 #include "src/refresh/merge_rows.h"
 
-/* Entries are kept in chunks of so many, a power of two */
+/* Number of entries in a chunk, a power of two */
 #define MERGE_ENTRIES_BITS	12
 #define MERGE_ENTRIES		(1 << MERGE_ENTRIES_BITS)
 #define MERGE_NO_ENTRY		PG_UINT32_MAX
@@ -36,27 +36,27 @@ typedef struct MergeEntry
 		ItemPointerData tid;
 		MergeOldRow *row;		/* in batches */
 	}			old;
-	uint32		next;			/* in its chain */
+	uint32		next;			/* the next one in its chain */
 	bool		linked;			/* it is in its chain */
-	bool		claimed;		/* a new row was found for it, maybe wrongly */
-	bool		paired;			/* it stays, as it is or updated */
+	bool		claimed;		/* found for a new row, maybe wrongly */
+	bool		paired;			/* the row stays, unchanged or updated */
 } MergeEntry;
 
 /*
  * Entries are numbered from 0 as they are added.  Those that may be found are
- * in chains, by their keys.
+ * in chains, by their hashes.
  */
 typedef struct MergeTable
 {
 	MemoryContext context;
-	Size		memory;			/* what it may take, in bytes */
+	Size		memory;			/* the limit of "size", in bytes */
 	MergeEntry **chunks;
-	uint32		nchunks;		/* allocated, of the array */
+	uint32		nchunks;		/* allocated size of the array */
 	uint32		nentries;
-	Size		size;			/* what it takes, in bytes */
+	Size		size;			/* the memory used, in bytes */
 	uint32	   *heads;
 	uint32		mask;
-	uint32		expected[2];	/* entries that may be looked for next */
+	uint32		expected[2];	/* entries that may be found next */
 	char	   *arena;			/* where the next row of a batch goes */
 	Size		arena_left;
 } MergeTable;

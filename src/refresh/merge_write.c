@@ -3,11 +3,11 @@
  * merge_write.c
  *	  The difference, written to a materialized view.
  *
- * All deletes come first, then updates in place, then inserts: so a row can
- * take the value of a unique column that another row gives up.  An updated row
- * for which its page has no room is deleted and inserted, too.  Index entries
- * are made as the executor makes them, outside of a plan (the server's
- * execReplication.c does the same).
+ * All deletes come first, then updates in place, then inserts, so that a row
+ * can take the value of a unique column that another row gives up.  If the
+ * page of an updated row has no room for it, we delete and insert it, too.
+ * We insert index entries with the executor's functions, outside of a plan,
+ * as the server's execReplication.c does.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -27,18 +27,19 @@
 #include "src/common/compat.h"
 #include "src/refresh/merge_write.h"
 
-/* So much is inserted at a time */
+/* Limits for the rows inserted at a time */
 #define MERGE_MOST_SLOTS	500
 #define MERGE_MOST_BYTES	((Size) 64 * 1024)
 
-/* What rows are written with */
+/* The state of writing */
 typedef struct MergeWriter
 {
 	Relation	relation;
 	Snapshot	snapshot;
 	EState	   *estate;
 	ResultRelInfo *indexes;
-	TupleDesc	desc;			/* a copy: to count references takes time */
+	TupleDesc	desc;			/* a copy, since counting references takes
+								 * time */
 	Buffer		buffer;			/* of the row that was last updated */
 	TupleTableSlot *slot;
 	TupleTableSlot *slots[MERGE_MOST_SLOTS];	/* to be inserted */
@@ -52,12 +53,11 @@ static int64 merge_write_inserts(MergeWriter *writer, MergeFile *rows);
 static void merge_insert_slots(MergeWriter *writer, int nslots);
 
 /*
- * Write what is to be deleted, updated and inserted, and return how much that
- * was.
+ * Write the deletes, updates and inserts, and return how many they were.
  *
- * The relation is locked such that nobody else writes to it, and the snapshot
- * is that in which its rows were compared.  Index expressions run, so the
- * caller must have taken the owner's rights.
+ * The relation must be locked so that nobody else writes to it, and the
+ * snapshot must be the one in which its rows were compared.  Index
+ * expressions run, so the caller must act as the owner.
  */
 MergeCounts
 merge_write(Relation relation, MergeDiff *diff, Snapshot snapshot)
@@ -110,11 +110,11 @@ merge_write_deletes(MergeWriter *writer, MergeFile *rows)
 }
 
 /*
- * Update rows.  Those whose page has no room for them are deleted, to be
- * written elsewhere, and appended to *moved.
+ * Update rows.  Those whose page has no room for them are deleted and
+ * appended to *moved, to be inserted elsewhere.
  *
- * That takes less than an update that leaves the page, and all pages keep their
- * room for the updates that can stay on them, which as a rule need no index
+ * That costs less than an update that leaves the page, and pages keep their
+ * room for updates that can stay on them, which usually need no index
  * entries.
  */
 static int64
@@ -152,7 +152,7 @@ merge_write_updates(MergeWriter *writer, MergeFile *rows, MergeFile *moved)
 }
 
 /*
- * Is a row to be updated, rather than deleted and inserted?  Also where it has
+ * Should a row be updated, rather than deleted and inserted?  Also if it has
  * values that are stored out of line, since only an update keeps them.
  */
 static bool

@@ -3,15 +3,16 @@
  * part.c
  *	  The rows of a view, and of its query, for which a condition holds.
  *
- * The query becomes a subquery, and the condition stands outside of it.  The
- * planner pushes it down as far as it may, to the indexes of the tables.
+ * The query becomes a subquery, with the condition outside of it.  The
+ * planner pushes the condition down as far as it may, to the indexes of the
+ * tables.
  *
- * The planner pushes conditions on the columns of GROUP BY, DISTINCT, UNION and
- * PARTITION BY below these, which take values together that are equal.  Where
- * such values need not be the same (numeric 1.0 and 1.00, text of a
- * case-insensitive collation), that can give other rows than the whole query
- * has: those of which only one value fulfils the condition.  There the query is
- * fenced off by OFFSET 0: it is run whole, and the condition filters its rows.
+ * It also pushes conditions on the columns of GROUP BY, DISTINCT, UNION and
+ * PARTITION BY below these, which combine equal values.  If equal values need
+ * not be the same (numeric 1.0 and 1.00, text in a case-insensitive
+ * collation), and the condition holds for only one of them, that can give
+ * other rows than the whole query has.  In that case we fence the query off
+ * by OFFSET 0: it is run as a whole, and the condition filters its rows.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -60,7 +61,8 @@ static bool part_is_set_exact(const SetOperationStmt *node,
 static bool part_is_type_exact(Oid operator, Oid type, Oid collation);
 
 /*
- * A query for the TIDs of the rows of a view for which the condition holds.
+ * Make a query for the TIDs of the rows of a view for which the condition
+ * holds.
  */
 Query *
 part_of_view(Relation relation, const Condition *condition)
@@ -89,10 +91,10 @@ part_of_view(Relation relation, const Condition *condition)
 }
 
 /*
- * A query for the rows of the view's query for which the condition holds; the
- * view's query, which was rewritten, becomes a part of it.
+ * Make a query for the rows of the view's query for which the condition
+ * holds.  The view's query, which must be rewritten, becomes a part of it.
  *
- * Raises an ERROR if the rows cannot be told from those of the whole query.
+ * Raises an ERROR if the query cannot be restricted to these rows.
  */
 Query *
 part_of_query(Relation relation, Query *query, const Condition *condition)
@@ -141,11 +143,11 @@ part_of_query(Relation relation, Query *query, const Condition *condition)
 }
 
 /*
- * Refuse a view of which a part is not to be had: what its rows are depends on
+ * Refuse a view that cannot be refreshed in part, since its rows depend on
  * rows outside of the part, or on chance.
  *
- * This looks at the outermost level alone.  The planner sees to it that what is
- * below such things in subqueries is computed whole.
+ * This checks only the outermost level.  In subqueries, the planner makes
+ * sure that what is below such things is computed as a whole.
  */
 static void
 part_check_top(Relation relation, const Query *query,
@@ -215,7 +217,8 @@ part_refuse(Relation relation, const char *reason)
 }
 
 /*
- * Is a column of the query itself in GROUP BY, DISTINCT or PARTITION BY?
+ * Is this column of the query in a list of GROUP BY, DISTINCT or PARTITION
+ * BY?
  */
 static bool
 part_is_sorted_by(const Query *query, List *clauses, AttrNumber column)
@@ -228,8 +231,8 @@ part_is_sorted_by(const Query *query, List *clauses, AttrNumber column)
 }
 
 /*
- * Are the values that the outermost level takes together the same, as far as
- * the condition reads them?
+ * Are equal values that the outermost level combines always the same, in the
+ * columns that the condition reads?
  */
 static bool
 part_is_top_exact(const Query *query, const Condition *condition)
@@ -255,8 +258,8 @@ part_is_top_exact(const Query *query, const Condition *condition)
 }
 
 /*
- * Below the outermost level, nobody traces which columns the condition gets
- * to: all are looked at.
+ * Below the outermost level, we do not trace which columns the condition
+ * reaches, so we check all of them.
  */
 static bool
 part_walk(Node *node, void *arg)
@@ -280,9 +283,9 @@ part_walk(Node *node, void *arg)
 }
 
 /*
- * Are equal values the same, for the columns of GROUP BY, DISTINCT or PARTITION
- * BY?  If all of the columns that are given are among these, only they matter:
- * rows that are taken together are all in the part, or none.
+ * Are equal values always the same, in the columns of GROUP BY, DISTINCT or
+ * PARTITION BY?  If all of the given columns are among these, only the given
+ * ones matter: of rows that are combined, all are in the part, or none.
  */
 static bool
 part_is_exact(const Query *query, List *clauses, const Bitmapset *columns)
@@ -309,7 +312,7 @@ part_is_exact(const Query *query, List *clauses, const Bitmapset *columns)
 }
 
 /*
- * The same for UNION, INTERSECT and EXCEPT, and what is below them.
+ * Same for UNION, INTERSECT and EXCEPT, and what is below them.
  */
 static bool
 part_is_set_exact(const SetOperationStmt *node, const Bitmapset *columns)
@@ -338,10 +341,11 @@ part_is_set_exact(const SetOperationStmt *node, const Bitmapset *columns)
 }
 
 /*
- * Are values of a type that are equal the same, byte by byte?  As B-trees ask
- * before they take values together.
+ * Are equal values of a type always the same, byte by byte?  B-trees ask the
+ * same before they deduplicate values.
  *
- * (They need not be for bpchar without a length, whatever its class says.)
+ * (Those of bpchar without a length need not be, whatever its operator class
+ * says.)
  */
 static bool
 part_is_type_exact(Oid operator, Oid type, Oid collation)

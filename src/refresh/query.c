@@ -5,15 +5,16 @@
  *
  * A query passes only if it consists of what is known to be harmless: kinds
  * of nodes, the server's own immutable functions and operators, and types
- * that nobody can alter.  Whatever is not known gives a reason why the rows
- * may change, so a new major's kinds of nodes do until they are listed here.
+ * that nobody can alter.  Anything unknown is a reason why the rows may
+ * change.  That includes a new major's kinds of nodes, until they are listed
+ * here.
  *
- * A function of a user's is not harmless even if it is declared immutable,
+ * A user-defined function is not harmless even if it is declared immutable,
  * since it may still read tables.
  *
- * What can change in spite of that, such as the version of a collation, is
- * added to the facts as bytes, to be compared with those of the last time.
- * (Settings are in state.c.)
+ * Some things can change in spite of that, such as the version of a
+ * collation.  We add those to the facts as bytes, to be compared with the
+ * last ones.  (Settings are in state.c.)
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -56,7 +57,7 @@ static void query_check_row_compare(QueryFacts *facts, RowCompareExpr *node);
 static void query_check_cycle(QueryFacts *facts, CTECycleClause *node);
 
 /*
- * Start with nothing, in the current memory context.
+ * Initialize facts, in the current memory context.
  */
 void
 query_init_facts(QueryFacts *facts)
@@ -67,12 +68,12 @@ query_init_facts(QueryFacts *facts)
 }
 
 /*
- * Look at the query of a view: its relations are added to the facts, and the
- * versions of what it uses; if its rows may change for another reason, the
- * first one that is found is kept.
+ * Examine the query of a view.  Its relations, and the versions of what it
+ * uses, are added to the facts.  If its rows may change for other reasons,
+ * the first one is kept.
  *
- * Relations are not looked at.  May raise an ERROR, for example if the query
- * is nested too deeply for the stack.
+ * The relations are not examined.  May raise an ERROR, for example if the
+ * query is nested too deeply for the stack.
  */
 void
 query_read(QueryFacts *facts, Query *query, Oid view)
@@ -83,14 +84,14 @@ query_read(QueryFacts *facts, Query *query, Oid view)
 	walk.view = view;
 	walk.queries = NIL;
 
-	/* What sorts and compares by default does so by the database's. */
+	/* The database's collation is the default for sorts and comparisons. */
 	query_check_collation(facts, DEFAULT_COLLATION_OID);
 	(void) query_walk((Node *) query, &walk);
 }
 
 /*
- * Look at one node of an expression, of a kind that is known to be harmless: at
- * its functions, operators and types, but not at what is below it.
+ * Examine one node of an expression, of a kind that is known to be harmless:
+ * its functions, operators and types, but not what is below it.
  */
 void
 query_read_expression(QueryFacts *facts, Node *node)
@@ -99,10 +100,10 @@ query_read_expression(QueryFacts *facts, Node *node)
 }
 
 /*
- * Give a reason why the rows may change, and what one can do about it, unless
+ * Set the reason why the rows may change, and what to do about it, unless
  * there is a reason already.
  *
- * The reason names what is in the way, such that it can be found.
+ * The reason must name what is in the way, so that it can be found.
  */
 void
 query_fail(QueryFacts *facts, const char *hint, const char *format,...)
@@ -170,7 +171,7 @@ query_walk(Node *node, QueryWalk *walk)
 }
 
 /*
- * Check what is not a node of its own in a query.
+ * Check the parts of a query that are not nodes of their own.
  */
 static void
 query_check_query(QueryWalk *walk, Query *query)
@@ -188,8 +189,8 @@ query_check_query(QueryWalk *walk, Query *query)
 }
 
 /*
- * Check an entry of a range table.  What stands in it is walked by itself,
- * apart from the aliases of a join.
+ * Check a range table entry.  Its contents are walked separately, except for
+ * the aliases of a join.
  */
 static void
 query_check_entry(QueryWalk *walk, RangeTblEntry *entry)
@@ -216,15 +217,15 @@ query_check_entry(QueryWalk *walk, RangeTblEntry *entry)
 						   "its query has TABLESAMPLE for \"%s\"",
 						   entry->eref->aliasname);
 
-			/* The rule's own relation stands there as OLD and NEW. */
+			/* The rule's own relation is listed as OLD and NEW. */
 			if (entry->relid != walk->view)
 				facts->relations = lappend(facts->relations, entry);
 			break;
 		case RTE_JOIN:
 
 			/*
-			 * A column of both sides may be an expression.  Those of one side
-			 * are checked where they are used.
+			 * A column that both sides share may be an expression.  Those of
+			 * one side are checked where they are used.
 			 */
 			foreach(cell, entry->joinaliasvars)
 			{
@@ -256,7 +257,7 @@ query_check_entry(QueryWalk *walk, RangeTblEntry *entry)
 }
 
 /*
- * Check a node: first those that are no expressions.
+ * Check a node.  Those that are not expressions are handled here.
  */
 static void
 query_check_node(QueryFacts *facts, Node *node)
@@ -390,7 +391,7 @@ query_check_unknown(QueryFacts *facts, Node *node)
 }
 
 /*
- * The result of an expression depends on settings.
+ * Fail since the result of an expression depends on settings.
  */
 static void
 query_check_settings(QueryFacts *facts, Node *node)
@@ -400,8 +401,8 @@ query_check_settings(QueryFacts *facts, Node *node)
 }
 
 /*
- * How a node is called in SQL; or in the server's source, if we do not know
- * that.
+ * What a node is called in SQL, or, if we do not know that, in the server's
+ * source.
  */
 static const char *
 query_node_name(Node *node)
@@ -486,7 +487,7 @@ query_check_var(QueryWalk *walk, Var *var)
 }
 
 /*
- * The operators of UNION and its like stand in lists that are not walked.
+ * The operators of UNION and the like are in lists that are not walked.
  */
 static void
 query_check_set_operation(QueryFacts *facts, SetOperationStmt *node)

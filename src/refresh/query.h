@@ -13,26 +13,26 @@
 #include "lib/stringinfo.h"
 #include "nodes/parsenodes.h"
 
-/* What one can do about a reason: these are hints for several of them */
+/* Hints that several reasons share */
 #define QUERY_HINT_VIEW \
 	"Move the part that needs it to a materialized view of its own: views that read that one can be skipped."
 #define QUERY_HINT_READERS \
 	"Leave it out of the view, and compute it where the view is read."
 #define QUERY_HINT_AGAIN "Call plan() again."
 
-/* What is found out about one query or several, one after another */
+/* What was found out about one query, or about several in turn */
 typedef struct QueryFacts
 {
 	StringInfoData versions;	/* of what the queries use, as bytes */
 	const char *reason;			/* why their rows may change, or NULL */
-	const char *hint;			/* what one can do about that */
+	const char *hint;			/* what to do about that */
 	List	   *relations;		/* range table entries, in the queries */
 
-	/* Whose function is looked at, for the reason */
+	/* What uses the function that is checked, for the reason */
 	Oid			operator;
 	const CoerceViaIO *cast;
 
-	/* What was looked at already: OIDs, in the memory of "versions" */
+	/* What was checked already: OIDs, in this memory context */
 	MemoryContext context;
 	List	   *functions;
 	List	   *types;

@@ -3,9 +3,9 @@
  * query_object.c
  *	  What a query uses: functions, operators, types and collations.
  *
- * Each is harmless only if it is the server's own and nobody can alter what it
- * gives.  What can change in spite of that, such as the version of a collation,
- * is added to the facts as bytes.
+ * Each is harmless only if it is the server's own and nobody can alter its
+ * results.  Some things can change in spite of that, such as the version of a
+ * collation; those are added to the facts as bytes.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -35,8 +35,7 @@
 #include "src/refresh/query_object.h"
 
 /*
- * Immutable functions of the server's that look something up by the OID that
- * they are given.
+ * Immutable functions of the server that look something up by an OID.
  */
 static const Oid query_lookups[] = {
 	F_PG_INDEXAM_PROGRESS_PHASENAME,
@@ -55,11 +54,11 @@ static bool query_is_new(QueryFacts *facts, List **known, Oid oid);
 static void query_append(QueryFacts *facts, const void *data, int size);
 
 /*
- * Check a function; without one, there is nothing to check.  Returns true if
- * it rules the query out.
+ * Check a function; InvalidOid passes.  Returns true if there is a reason
+ * against the query.
  *
- * A superuser can replace or alter even the server's own functions, so their
- * rows in pg_proc are kept.
+ * A superuser can replace or alter even the server's own functions, so the
+ * xmin of their rows in pg_proc is added to the facts.
  */
 bool
 query_check_function(Oid funcid, void *arg)
@@ -103,7 +102,7 @@ query_check_function(Oid funcid, void *arg)
 }
 
 /*
- * The name of a function, and what calls it if that is not its name.
+ * The name of a function, and the operator or cast that calls it, if any.
  */
 static const char *
 query_function_name(const QueryFacts *facts, Oid funcid)
@@ -132,7 +131,7 @@ query_is_lookup(Oid funcid)
 }
 
 /*
- * Check an operator, if there is one.  One of a user's does not pass even if
+ * Check an operator; InvalidOid passes.  A user-defined one does not, even if
  * its function is the server's: the planner may put its negator or its
  * commutator in its place.
  */
@@ -162,12 +161,12 @@ query_check_types(QueryFacts *facts, List *types)
 }
 
 /*
- * Check a type: nobody may be able to alter what its values are, nor how they
- * are compared.
+ * Check a type: nobody must be able to alter its values, or how they are
+ * compared.
  *
  * The values of an enum keep their order, whatever is added to it.  A record
  * has no definition that could be altered; its columns come from expressions
- * that are checked.  A literal of an unknown type is as it was written.
+ * that are checked.  A literal of type unknown stays as it was written.
  */
 void
 query_check_type(QueryFacts *facts, Oid type)
@@ -225,7 +224,7 @@ query_check_type_form(QueryFacts *facts, Form_pg_type form)
 }
 
 /*
- * An array is what its elements are.  A regconfig, a regclass and their like
+ * An array depends on its element type.  A regconfig, a regclass and the like
  * stand for what can be altered.
  */
 static void
@@ -248,8 +247,8 @@ query_check_base_type(QueryFacts *facts, Form_pg_type form)
 }
 
 /*
- * GREATEST, comparisons of arrays and the like use what a type is compared by
- * by default, and no node names that.
+ * GREATEST, comparisons of arrays and the like use the default comparison of
+ * a type, which no node names.
  */
 static void
 query_check_comparison(QueryFacts *facts, Oid type)
@@ -272,8 +271,8 @@ query_check_comparison(QueryFacts *facts, Oid type)
 }
 
 /*
- * Which of the operators and functions that a type is compared by is not the
- * server's own?  NULL: none.
+ * The first operator or function for comparing a type that is not the
+ * server's own; NULL if there is none.
  */
 static const char *
 query_foreign_comparison(const TypeCacheEntry *entry)
@@ -321,10 +320,11 @@ query_check_collations(QueryFacts *facts, List *collations)
 }
 
 /*
- * Keep what a collation, if there is one, is and which version of it there
- * is: the provider's, not the one that the catalogs have noted.
+ * Add a collation, if there is one, and its version to the facts: the version
+ * that the provider has now, not the one recorded in the catalogs.
  *
- * It may be a user's, since it is all in its row and in the provider.
+ * It may be user-defined, since nothing but its row and the provider define
+ * it.
  */
 void
 query_check_collation(QueryFacts *facts, Oid collation)
@@ -351,7 +351,7 @@ query_check_collation(QueryFacts *facts, Oid collation)
 	query_append(facts, &collation, sizeof(collation));
 	query_append(facts, &xmin, sizeof(xmin));
 
-	/* Not by OidFunctionCall1(), since there may be no version. */
+	/* OidFunctionCall1() would fail where there is no version. */
 	if (collation == DEFAULT_COLLATION_OID)
 		fmgr_info(F_PG_DATABASE_COLLATION_ACTUAL_VERSION, &function);
 	else
@@ -371,7 +371,7 @@ query_check_collation(QueryFacts *facts, Oid collation)
 }
 
 /*
- * Is this not yet among those that were looked at?  Then it is now.
+ * Was this not checked yet?  Then it is remembered now.
  */
 static bool
 query_is_new(QueryFacts *facts, List **known, Oid oid)
@@ -393,8 +393,8 @@ query_append(QueryFacts *facts, const void *data, int size)
 }
 
 /*
- * Did the server come with this, so that it cannot be dropped?  (Nothing at
- * all counts as such.)
+ * Does this object come with the server, so that it cannot be dropped?
+ * (InvalidOid counts as such.)
  */
 bool
 query_is_own(Oid oid)

@@ -3,10 +3,10 @@
  * refresh.c
  *	  One view, one attempt, one transaction: a result, never an error.
  *
- * An ERROR while a view is refreshed is that view's alone: see attempt.c.  All
- * that can take long belongs to the attempt, so that a cancel request and a
- * timeout end it: the refresh, the constraint triggers that it deferred, and
- * the wait for synchronous standbys.
+ * An ERROR while a view is refreshed concerns only that view (see attempt.c).
+ * Everything that can take long belongs to the attempt, so that a cancel
+ * request and a timeout end it: the refresh, the constraint triggers that it
+ * deferred, and the wait for synchronous standbys.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -47,7 +47,7 @@ static Oid	refresh_role = InvalidOid;
 /* The settings of the current view, from refresh_begin() on; NULL: none */
 static const char *refresh_settings = NULL;
 
-/* What refresh_begin() does in a transaction */
+/* The argument of refresh_apply_settings() */
 typedef struct RefreshBeginning
 {
 	const char *settings;
@@ -62,7 +62,7 @@ typedef struct RefreshMeter
 	WalUsage	wal;
 } RefreshMeter;
 
-/* An attempt on its way */
+/* A running attempt */
 typedef struct RefreshAttempt
 {
 	const RefreshRequest *request;
@@ -92,14 +92,15 @@ static void refresh_drop_temporary(void);
 
 /*
  * Force the settings that a stray default of the role, of the database or of
- * the server must not break.  Outside of a transaction, once a process.
+ * the server must not break.  Called once in a process, outside of a
+ * transaction.
  *
- * Among them is who we are.  The owner of the database can have its sessions
- * begin as himself, by a default of "role" or "session_authorization": then
- * his functions would be trusted, and could take back what the process had
- * connected as.
+ * Among them is the current role.  The owner of the database can let its
+ * sessions start with the owner's role, by a default of "role" or
+ * "session_authorization".  Then the owner's functions would be trusted, and
+ * could return to the role that the process connected as.
  *
- * What is set here is what a view's function can RESET to.
+ * A view's function can RESET settings only to what is set here.
  */
 void
 refresh_force_settings(void)
@@ -123,13 +124,13 @@ refresh_force_settings(void)
 }
 
 /*
- * Let the settings of one view be in force from here on, and say in *own what
- * holds for it of our own parameters.
+ * Put the settings of one view in force.  *own is set to the values of our
+ * own parameters that apply to it.
  *
- * Returns false if anything is wrong with them, with a result that says so, as
- * refresh_view() does.  The settings stay in force until the end of
- * refresh_view(), or refresh_end(), whatever the view's function sets back
- * meanwhile.  To be called outside of a transaction.
+ * Returns false if a setting is wrong, with a result that says so, as from
+ * refresh_view().  The settings stay in force until the end of
+ * refresh_view(), or until refresh_end(), even if the view's function resets
+ * them meanwhile.  Must be called outside of a transaction.
  */
 bool
 refresh_begin(const char *settings, ViewSettings *own, RefreshResult *result)
@@ -150,8 +151,8 @@ refresh_begin(const char *settings, ViewSettings *own, RefreshResult *result)
 }
 
 /*
- * What is set in a transaction stays when that is committed, and does not go
- * with one that a procedure rolls back later.
+ * What is set in a transaction of its own stays after its commit, even if a
+ * procedure rolls back a later transaction.
  */
 static void
 refresh_apply_settings(void *arg)
@@ -164,7 +165,7 @@ refresh_apply_settings(void *arg)
 }
 
 /*
- * The view is not refreshed after all.
+ * Called in place of refresh_view() if the view is not refreshed after all.
  */
 void
 refresh_end(void)
@@ -176,9 +177,9 @@ refresh_end(void)
 }
 
 /*
- * A command has set a parameter.  If it has set it back to the default, that
- * is what the settings of the current view say, as for a session the defaults
- * of its role.
+ * Called after a command has set a parameter.  If it was reset to its
+ * default, the setting of the current view is the default, like that of a
+ * role for its sessions.
  */
 void
 refresh_after_set(const VariableSetStmt *statement)
@@ -197,8 +198,8 @@ refresh_after_set(const VariableSetStmt *statement)
 /*
  * Refresh one view in a transaction of its own.
  *
- * Never raises an ERROR; what would be one is in *result, allocated in the
- * current memory context.  To be called outside of a transaction.
+ * Never raises an ERROR, but returns it in *result, allocated in the current
+ * memory context.  Must be called outside of a transaction.
  */
 void
 refresh_view(const RefreshRequest *request, RefreshResult *result)
@@ -233,7 +234,7 @@ refresh_view(const RefreshRequest *request, RefreshResult *result)
 /*
  * Refresh one view in the caller's transaction, with the caller's rights.
  *
- * Raises whatever goes wrong.  A procedure cannot COMMIT here.
+ * Raises any ERROR.  A procedure cannot COMMIT here.
  */
 void
 refresh_in_session(const RefreshTarget *target, RefreshResult *result)
@@ -277,9 +278,9 @@ refresh_here(const RefreshTarget *target, RefreshResult *result)
 
 /*
  * Refresh the rows of a materialized view for which a condition holds, in the
- * caller's transaction.  A function of the view's is not asked.
+ * caller's transaction.  The view's function, if there is one, is not called.
  *
- * Raises whatever goes wrong.
+ * Raises any ERROR.
  */
 void
 refresh_part_in_session(const RefreshTarget *target, const char *condition,
@@ -302,7 +303,7 @@ refresh_part_in_session(const RefreshTarget *target, const char *condition,
 }
 
 /*
- * The age of what a session can see.
+ * The time as of which a session sees data.
  */
 static TimestampTz
 refresh_session_start(void)
@@ -312,7 +313,7 @@ refresh_session_start(void)
 }
 
 /*
- * The name of an outcome, as the history has it.
+ * The name of an outcome, as the history stores it.
  */
 const char *
 refresh_outcome_name(RefreshOutcome outcome)
@@ -334,7 +335,7 @@ refresh_outcome_name(RefreshOutcome outcome)
 }
 
 /*
- * Set what is in the request and the server has a parameter for.  The limits
+ * Set those parts of a request that are parameters of the server.  The limits
  * of parallel query last until refresh_reset_session().
  */
 static void
@@ -378,7 +379,7 @@ refresh_start_meter(RefreshMeter *meter)
 }
 
 /*
- * What has been used since the meter was started.  (Parallel workers add what
+ * Get what was used since the meter was started.  (Parallel workers add what
  * they used to their leader's counters.)
  */
 static void
@@ -399,7 +400,7 @@ refresh_read_meter(const RefreshMeter *meter, RefreshResult *result)
 }
 
 /*
- * All of a refresh but its COMMIT.
+ * Everything of a refresh except its COMMIT.
  */
 static void
 refresh_in_transaction(void *arg)
@@ -431,7 +432,7 @@ refresh_in_transaction(void *arg)
 }
 
 /*
- * After a failure: was this added to the plan by a wildcard, and dropped
+ * After a failure: was this view added to the plan by a wildcard, and dropped
  * since?  Nobody has named it, so nobody misses it.
  */
 static bool
@@ -454,7 +455,7 @@ refresh_look_up(void *arg)
 
 /*
  * Fire the constraint triggers that were deferred to the end of the
- * transaction, so that the time they take is the refresh's in the history too.
+ * transaction, so that the history counts their time as part of the refresh.
  */
 static void
 refresh_fire_deferred(void)
@@ -466,11 +467,11 @@ refresh_fire_deferred(void)
 }
 
 /*
- * What the target stands for now; raises an ERROR if that cannot be refreshed,
- * or is something else than was planned.
+ * Resolve the target again.  Raises an ERROR if it cannot be refreshed, or
+ * stands for something else than was planned.
  *
- * What a function's owner may do is asked while the function is locked, so
- * that it is not somebody else's when it is called.
+ * We check what a function's owner may do while the function is locked, so
+ * that it cannot change its owner before it is called.
  */
 static RefreshTarget
 refresh_check(const RefreshTarget *planned, RefreshResult *result)
@@ -516,14 +517,15 @@ refresh_writes_view(RefreshMethod method)
 }
 
 /*
- * Leave nothing of a view's function to the next: no cursors, no role, no
- * settings, no prepared statements, no locks, no sequence values, no temporary
- * objects.  (A connection pool resets its connections in the same way.)
+ * Clean up after a view's function, so that nothing is left to the next one:
+ * no cursors, role, settings, prepared statements, locks, sequence values or
+ * temporary objects.  (A connection pool resets its connections in the same
+ * way.)
  *
- * The next function may be a stronger role's, and what is temporary comes
- * first wherever it names a table or a type without a schema: one that a
- * weaker role has made would be a trap.  So an ERROR here, which is caught
- * nowhere, rightly ends the process.
+ * The next function may belong to a stronger role.  Wherever it names a table
+ * or a type without a schema, a temporary object comes first, so one that a
+ * weaker role has created would be a trap.  So an ERROR here, which nobody
+ * catches, rightly ends the process.
  */
 static void
 refresh_reset_session(void)
@@ -539,7 +541,7 @@ refresh_reset_session(void)
 }
 
 /*
- * Be again who we were when we connected.
+ * Restore the role that this process connected as.
  */
 static void
 refresh_reset_role(void)
@@ -557,7 +559,7 @@ refresh_reset_role(void)
 }
 
 /*
- * Drop what is in this session's temporary schema, if it has one by now.
+ * Drop the contents of this session's temporary schema, if it has one.
  */
 static void
 refresh_drop_temporary(void)

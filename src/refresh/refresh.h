@@ -24,10 +24,10 @@ typedef enum RefreshOutcome
 	REFRESH_REFRESHED,
 	REFRESH_FAILED,
 	REFRESH_SKIPPED,
-	REFRESH_DROPPED				/* a wildcard's view, before its turn came */
+	REFRESH_DROPPED				/* added by a wildcard, then dropped */
 } RefreshOutcome;
 
-/* What an attempt used, by the server's own counters */
+/* What an attempt used, according to the server's counters */
 typedef struct RefreshUsage
 {
 	int64		wal_bytes;
@@ -37,11 +37,11 @@ typedef struct RefreshUsage
 	int64		temp_blks_written;
 } RefreshUsage;
 
-/* What came of one attempt */
+/* The result of one attempt */
 typedef struct RefreshResult
 {
 	RefreshOutcome outcome;
-	RefreshMethod method;		/* as far as it got */
+	RefreshMethod method;		/* if it got that far */
 	TimestampTz started_at;
 	int64		duration;		/* in microseconds */
 	RefreshUsage usage;
@@ -49,13 +49,13 @@ typedef struct RefreshResult
 	MergeCounts rows;
 	const char *condition;		/* only these rows were refreshed; NULL: all */
 	WindowResult window;		/* if that is the method */
-	bool		committed;		/* there is no way back */
+	bool		committed;		/* it cannot be undone */
 	ErrorData  *error;			/* if it failed */
 } RefreshResult;
 
 /*
- * Called within the transaction of the refresh, after it and before the
- * commit, with the result as it will be if that succeeds.
+ * Called in the transaction of the refresh, before the commit, with the
+ * result as it will be if the commit succeeds.
  */
 typedef void (*RefreshBeforeCommit) (const RefreshResult *result, void *arg);
 
@@ -66,8 +66,8 @@ typedef struct RefreshRequest
 	const char *activity;		/* for pg_stat_activity */
 	int			refresh_timeout;	/* in milliseconds; 0: none */
 	int			lock_timeout;	/* in milliseconds; 0: none */
-	int			parallel_workers;	/* at most so many for each part of a
-									 * query; -1: as it is set */
+	int			parallel_workers;	/* the limit for each part of a query; -1:
+									 * as it is set */
 	RefreshBeforeCommit before_commit;	/* or NULL */
 	void	   *before_commit_arg;
 } RefreshRequest;

@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * state.c
- *	  What a REFRESH works under, and what it leaves behind.
+ *	  The settings that a REFRESH depends on, and what it leaves behind.
  *
- * The rows of a view depend on some settings, although all of the functions
- * in its query are immutable.  And each REFRESH writes the view's row in
- * pg_class, so that row tells one REFRESH from the next.
+ * The rows of a view depend on some settings, even if all functions in its
+ * query are immutable.  And each REFRESH writes the view's row in pg_class,
+ * so the version of that row tells one REFRESH from the next.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -24,8 +24,8 @@
 
 /*
  * Settings that the server's own immutable functions, casts and operators
- * read, and some that are read by functions that should be called stable.
- * A name that this server does not know counts as unset.
+ * read, and some that are read by functions that should be marked stable.  A
+ * name that this server does not know counts as unset.
  *
  * search_path is not among them: functions that set one are common, and all
  * names in a stored query are resolved.
@@ -63,8 +63,8 @@ static const char *const state_setting_names[] = {
 };
 
 /*
- * A hash of the settings that the rows of a view may depend on, as they are in
- * this process now.
+ * A hash of the settings that the rows of a view may depend on, with their
+ * current values in this process.
  */
 uint64
 state_settings(void)
@@ -89,11 +89,12 @@ state_settings(void)
 }
 
 /*
- * A number for the row of a relation in pg_class: another one whenever the row
- * was written, as REFRESH does.  0 if there is no such relation.
+ * A number for the version of a relation's row in pg_class: it changes
+ * whenever the row is written, as by REFRESH.  Returns 0 if there is no such
+ * relation.
  *
- * The xmin of a row of a catalog never comes back, not even if what the row
- * says does.
+ * The xmin of a catalog row never comes back, even if the row's old contents
+ * do.
  */
 uint64
 state_view(Oid relid)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * state.h
- *	  What a REFRESH works under, and what it leaves behind.
+ *	  The settings that a REFRESH depends on, and what it leaves behind.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *

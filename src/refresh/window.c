@@ -4,30 +4,30 @@
  *	  Tables that a function fills window by window: each row once.
  *
  * A function "<table>_refresh(after, until)" folds the rows of its sources
- * that belong to this window into its table.  Where the last window has ended
- * is the table's checkpoint: a row of the table "windows", written in the
- * transaction of the window.  So whatever happens, a row is folded exactly if
- * the checkpoint says so.
+ * that belong to this window into its table.  The end of the last window is
+ * the table's checkpoint: a row of the table "windows", written in the
+ * transaction of the window.  So whatever happens, a row was folded if and
+ * only if the checkpoint says so.
  *
- * What belongs to a window must not change any more when it is folded, or what
- * comes later would be missed:
+ * The rows of a window must be complete when it is folded, since later ones
+ * would be missed:
  *
- * - By transaction, rows say which one has written them, and a window is
+ * - By transaction: rows say which transaction wrote them, and a window is
  *	 [after, until).  All transactions below the xmin of a snapshot are over, so
  *	 that is "until".  This is exact, whatever clocks say.
- * - By time, rows say when they were made, and a window is (after, until].
+ * - By time: rows say when they were made, and a window is (after, until].
  *	 Rows are stamped no earlier than window_delay before their transaction
- *	 began, so "until" lies that much before the start of all that are on their
- *	 way (see window_look.c).
+ *	 began, so "until" lies that much before the start of all running
+ *	 transactions (see window_look.c).
  *
  * The order is the same for both: lock the checkpoint, read it, choose
- * "until", and take a new snapshot for the fold, which sees all that was over
- * by then.  Two sessions take turns by the lock.  In a transaction whose
- * snapshot is older than the lock that cannot be done.
+ * "until", and take a new snapshot for the fold, which sees all transactions
+ * that were over by then.  The lock makes sessions take turns.  This is not
+ * possible in a transaction whose snapshot is older than the lock.
  *
- * Transaction numbers mean nothing in another cluster.  A checkpoint says
- * which transaction has written it, and its row has the same number in its
- * xmin, until somebody restores it from a dump.
+ * Transaction IDs mean nothing in another cluster.  A checkpoint says which
+ * transaction wrote it, and its row has the same ID in its xmin, unless
+ * somebody restored it from a dump.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -60,12 +60,12 @@
 #include "src/refresh/window_look.h"
 
 /*
- * A window by transaction is no smaller: it takes some transactions itself, so
- * else a backlog could grow while it is folded.
+ * Minimum size of a window by transaction.  Folding takes some transactions
+ * itself, so a backlog could grow if windows were smaller.
  */
 #define WINDOW_LEAST_TRANSACTIONS	100
 
-/* Seconds from the epoch of Unix to that of PostgreSQL */
+/* Seconds from the Unix epoch to that of PostgreSQL */
 #define WINDOW_EPOCH \
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
 
@@ -100,11 +100,12 @@ static void window_receive_end(DestReceiver *self);
 
 /*
  * Open the next window of a target: write its checkpoint, in the current
- * transaction, and return the arguments for the function to be called with, by
- * a snapshot that is taken after this.  NIL: there is nothing to fold.
+ * transaction, and return the arguments for its function, which must be
+ * called with a snapshot that is taken after this.  Returns NIL if there is
+ * nothing to fold.
  *
- * The checkpoint stays locked to the end of the transaction.  Raises an ERROR
- * if there is none and the table has rows.
+ * The checkpoint stays locked until the end of the transaction.  Raises an
+ * ERROR if there is none and the table has rows.
  */
 List *
 window_open(const RefreshTarget *target, WindowResult *result)
@@ -125,8 +126,8 @@ window_open(const RefreshTarget *target, WindowResult *result)
 	checkpoint.until = window_end(target, after, limit);
 
 	/*
-	 * What is known of prepared transactions must be kept, or the next look
-	 * takes those that it sees for the ones which this one has seen.
+	 * What we know about prepared transactions must be kept, or the next look
+	 * would take those that it sees for the ones that this look has seen.
 	 */
 	if (checkpoint.until > after || checkpoint.look.nprepared > 0)
 		checkpoint_write(name, &checkpoint);
@@ -148,8 +149,8 @@ window_open(const RefreshTarget *target, WindowResult *result)
 }
 
 /*
- * What the next window of a target would be, if it were folded now.  Returns
- * false if there is no checkpoint.  Needs a snapshot.
+ * Find out what the next window of a target would be, if it were folded now.
+ * Returns false if there is no checkpoint.  Needs a snapshot.
  */
 bool
 window_preview(const RefreshTarget *target, WindowPreview *preview)
@@ -200,7 +201,7 @@ window_set(const RefreshTarget *target, const char *until)
 	checkpoint.until = checkpoint_parse(type, until);
 	checkpoint.look.unseen = DT_NOBEGIN;
 
-	/* Transaction numbers have no sign. */
+	/* Transaction IDs are unsigned. */
 	checkpoint_print(type, most, limit);
 	if (checkpoint.until > most || (type == XID8OID && checkpoint.until < 0))
 		ereport(ERROR,
@@ -214,8 +215,8 @@ window_set(const RefreshTarget *target, const char *until)
 }
 
 /*
- * Where the whole transaction has one snapshot, it may be older than what the
- * checkpoint says.
+ * If the whole transaction has one snapshot, it may be older than the
+ * checkpoint.
  */
 static void
 window_refuse_old_snapshot(void)
@@ -228,7 +229,7 @@ window_refuse_old_snapshot(void)
 }
 
 /*
- * Lock and read the checkpoint of a target; make one if there is none.
+ * Lock and read the checkpoint of a target; create one if there is none.
  */
 static void
 window_lock(const RefreshTarget *target, const char *name,
@@ -297,8 +298,8 @@ window_check(const RefreshTarget *target, const Checkpoint *checkpoint)
 }
 
 /*
- * Has a table, with all of its partitions and children, certainly no row?  No
- * code of anybody's is run to find out.
+ * Is a table, with all of its partitions and children, certainly empty?  No
+ * user-defined code is run to find out.
  */
 static bool
 window_is_empty(Oid relid)
@@ -307,7 +308,7 @@ window_is_empty(Oid relid)
 	bool		empty = true;
 	ListCell   *cell;
 
-	/* The next takes the locks of children only. */
+	/* The next call locks only the children. */
 	LockRelationOid(relid, AccessShareLock);
 	relids = find_all_inheritors(relid, AccessShareLock, NULL);
 
@@ -333,15 +334,15 @@ window_is_empty(Oid relid)
 			UnregisterSnapshot(snapshot);
 		}
 		else if (relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
-			empty = false;		/* nobody knows */
+			empty = false;		/* we cannot know */
 		table_close(relation, NoLock);
 	}
 	return empty;
 }
 
 /*
- * How far windows may reach now.  "look" is what the last look has seen, and
- * becomes what this one sees.
+ * How far windows may reach now.  "look" is what the last look saw, and is
+ * set to what this one sees.
  */
 static int64
 window_limit(const RefreshTarget *target, WindowLook *look, bool own)
@@ -370,8 +371,8 @@ window_limit(const RefreshTarget *target, WindowLook *look, bool own)
 }
 
 /*
- * No row can come any more that is stamped by this, if no transaction that is
- * not over began before "safe".
+ * The bound up to which no row can be stamped any more, if no running
+ * transaction began before "safe".
  */
 static int64
 window_limit_by_time(const RefreshTarget *target, TimestampTz safe)
@@ -391,8 +392,9 @@ window_limit_by_time(const RefreshTarget *target, TimestampTz safe)
 }
 
 /*
- * Where a window after "after" is to end, if it may reach to "limit".  One that
- * starts at the beginning is not cut: nobody knows where rows begin.
+ * Where a window that starts at "after" ends, if it may reach to "limit".
+ * One that starts at the beginning is not cut, since we do not know where
+ * rows begin.
  */
 static int64
 window_end(const RefreshTarget *target, int64 after, int64 limit)
@@ -421,8 +423,8 @@ window_beginning(Oid type)
 }
 
 /*
- * All transactions before this are over, and every new snapshot sees what
- * they have left.
+ * All transactions before this are over, and every new snapshot sees their
+ * results.
  */
 static FullTransactionId
 window_xmin(void)
@@ -431,7 +433,7 @@ window_xmin(void)
 }
 
 /*
- * A bound as a time; 0 if it is none that we know.
+ * A bound as a time; 0 if it is not a finite time.
  */
 static TimestampTz
 window_time(Oid type, int64 bound)
@@ -456,8 +458,8 @@ window_constant(Oid type, int64 bound)
 }
 
 /*
- * Where the rows go that the function returns: they may say how many rows it
- * has changed.
+ * Make a receiver for the rows that the function returns: they may say how
+ * many rows it has changed.
  */
 DestReceiver *
 window_receiver(WindowResult *result)

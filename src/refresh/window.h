@@ -17,16 +17,17 @@
 #include "src/plan/target.h"
 #include "src/refresh/checkpoint.h"
 
-/* What came of one window */
+/* The result of one window */
 typedef struct WindowResult
 {
 	bool		used;			/* the method is window, and it got so far */
 	bool		empty;			/* there was nothing to fold */
-	int64		end;			/* the same as "until", and what that could */
-	int64		limit;			/* have been without max_window */
+	int64		end;			/* "until" as a number */
+	int64		limit;			/* what "end" could be without max_window */
 	char		after[CHECKPOINT_TEXT_SIZE];
 	char		until[CHECKPOINT_TEXT_SIZE];
-	TimestampTz as_of;			/* of the target's data after it; 0: unknown */
+	TimestampTz as_of;			/* time of the target's data after it; 0:
+								 * unknown */
 	bool		counted;		/* the function has said: */
 	int64		rows;			/* how many rows it has changed */
 } WindowResult;
@@ -38,7 +39,7 @@ typedef struct WindowPreview
 	char		until[CHECKPOINT_TEXT_SIZE];
 	int64		backlog;		/* how much could be folded now: in seconds or
 								 * transactions; -1: from the beginning */
-	bool		held;			/* somebody keeps it from being more: */
+	bool		held;			/* somebody holds it back: */
 	int			pid;			/* 0: a prepared transaction */
 	TimestampTz since;			/* DT_NOBEGIN: unknown */
 } WindowPreview;

@@ -1,25 +1,24 @@
 /*-------------------------------------------------------------------------
  *
  * window_look.c
- *	  Which transactions are on their way, and since when?
+ *	  Which transactions are running, and since when?
  *
- * Rows that are stamped by a clock come to light when their transaction
- * commits.  What may still come is known from when the transactions on their
- * way began: the server publishes that for each process, for
+ * Rows that are stamped by a clock become visible when their transaction
+ * commits.  So which rows may still come depends on when the running
+ * transactions began.  The server publishes that for each process, for
  * pg_stat_activity.
  *
- * Where it does not, we take what is certainly no later.  A session that has
- * track_activities turned off hides its transactions: they count from the
- * start of the session.  A prepared transaction has no process any more.  If
- * the look before this one did not see it, it was in a process then, or had
- * not begun: so it began no earlier than whatever that look did see.  It
+ * Where it does not, we take a time that is certainly not later.  A session
+ * that has track_activities turned off hides its transactions, so they count
+ * from the start of the session.  A prepared transaction has no process any
+ * more.  If the previous look did not see it, it was in a process then, or
+ * had not begun, so it began no earlier than anything that look saw.  It
  * keeps this bound for as long as it is prepared.
  *
- * Not looked at are autovacuum, walsenders, and parallel workers, whose
- * leaders are; nor are processes of ours that do nothing but refresh a
+ * We ignore autovacuum, walsenders, and parallel workers (we look at their
+ * leaders).  We also ignore processes of ours that do nothing but refresh a
  * materialized view.  These hold a lock on an object that nobody else knows,
- * so the lock table tells which they are, and forgets it at the end of their
- * transaction.
+ * so the lock table tells which they are, until the end of their transaction.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -48,7 +47,7 @@
 /* Tells our lock from those on our schema itself, which have 0 there */
 #define WINDOW_LOOK_LOCK	1
 
-/* Transactions, as they were before the processes' entries were read */
+/* Transactions, as of before we read the backend entries */
 typedef struct WindowTransactions
 {
 	int			nrunning;
@@ -70,30 +69,30 @@ static void window_look_hold(WindowLook *look, int pid, TimestampTz since);
 /*
  * Look at all transactions of this database; at our own only if "own".
  *
- * "last" is what the look before this one has seen.  The prepared transactions
- * are allocated in the current memory context.  Whoever wants to know which
- * rows there are takes a snapshot after this.
+ * "last" is what the previous look saw.  The prepared transactions are
+ * allocated in the current memory context.  To read the rows that a look
+ * allows, take a snapshot after it.
  */
 void
 window_look(const WindowLook *last, bool own, WindowLook *look)
 {
 	memset(look, 0, sizeof(WindowLook));
 
-	/* Whatever begins from here on begins later than now. */
+	/* Whatever begins after this begins later than now. */
 	look->unseen = look->safe = GetCurrentTimestamp();
 	window_look_at_processes(look);
 	if (own)
 		window_look_hold(look, MyProcPid, GetCurrentTransactionStartTimestamp());
 	look->unseen = look->safe;
 
-	/* One that was prepared meanwhile is seen twice, and not never. */
+	/* One that is prepared meanwhile is seen twice, rather than never. */
 	if (max_prepared_xacts > 0)
 		window_look_at_prepared(last, look);
 }
 
 /*
- * Who has this transaction number, and since when?  The look says that nobody
- * is waited for if it is over.
+ * Who has this transaction ID, and since when?  If the transaction is over,
+ * the look says that nobody holds us back.
  */
 void
 window_look_for_xid(TransactionId xid, WindowLook *look)
@@ -131,8 +130,8 @@ window_look_for_xid(TransactionId xid, WindowLook *look)
 }
 
 /*
- * From here to the end of the transaction, looks by other processes shall not
- * heed this one: it writes nothing that anybody could fold.
+ * Let looks by other processes ignore this process until the end of the
+ * transaction, since it writes nothing that anybody could fold.
  */
 void
 window_look_past_me(void)
@@ -171,12 +170,12 @@ window_look_at_processes(WindowLook *look)
 }
 
 /*
- * When the transaction of a process began, or one that it is about to begin;
- * DT_NOEND: there is none.
+ * When the transaction of a process began, or the one that it is about to
+ * begin; DT_NOEND if there is none.
  *
- * A client that sends several statements in one message has all of their
- * transactions begin when the message came, so it counts between two of them
- * as well.
+ * If a client sends several statements in one message, all of their
+ * transactions begin when the message came, so the process counts between two
+ * of them, too.
  */
 static TimestampTz
 window_look_at_process(const PgBackendStatus *entry,
@@ -197,7 +196,7 @@ window_look_at_process(const PgBackendStatus *entry,
 	if (entry->st_xact_start_timestamp != 0)
 		return entry->st_xact_start_timestamp;
 
-	/* If it is the one of before, its start is hidden. */
+	/* If it is the same transaction as before, its start is hidden. */
 	if (process != NULL &&
 		window_look_finds(before->running, before->nrunning, vxid))
 		return entry->st_proc_start_timestamp;
@@ -224,8 +223,8 @@ window_look_finds(const VirtualTransactionId *vxids, int nvxids,
 }
 
 /*
- * The lock of those who are not looked at; false if there is no extension, and
- * so nobody who looks.
+ * The lock that ignored processes hold.  Returns false if there is no
+ * extension, and so nobody looks.
  */
 static bool
 window_look_lock_tag(LOCKTAG *tag)
@@ -261,9 +260,9 @@ window_look_at_prepared(const WindowLook *last, WindowLook *look)
 }
 
 /*
- * The prepared transactions of all databases, in *prepared, which is allocated in
- * the current memory context; "since" says when they were prepared.  Returns how
- * many there are.
+ * Read the prepared transactions of all databases.  *prepared is allocated in
+ * the current memory context; "since" says when they were prepared.  Returns
+ * how many there are.
  */
 static int
 window_look_prepared(WindowPrepared **prepared)
@@ -296,7 +295,7 @@ window_look_prepared(WindowPrepared **prepared)
 }
 
 /*
- * Somebody has begun at this time.
+ * Take note of a transaction that began at this time.
  */
 static void
 window_look_hold(WindowLook *look, int pid, TimestampTz since)

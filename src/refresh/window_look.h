@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * window_look.h
- *	  Which transactions are on their way, and since when?
+ *	  Which transactions are running, and since when?
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -20,16 +20,16 @@ typedef struct WindowPrepared
 	TimestampTz since;
 } WindowPrepared;
 
-/* What a look at all transactions of this database has seen */
+/* What a look at all transactions of this database saw */
 typedef struct WindowLook
 {
-	TimestampTz unseen;			/* whatever it has not seen begins, or has
-								 * begun, no earlier than this */
+	TimestampTz unseen;			/* what it did not see begins, or began, no
+								 * earlier than this */
 	int			nprepared;
 	WindowPrepared *prepared;
-	TimestampTz safe;			/* no transaction on its way, nor any that is
-								 * to come, began earlier than this */
-	bool		held;			/* somebody keeps "safe" from being now: */
+	TimestampTz safe;			/* no transaction that is running or still to
+								 * come began earlier than this */
+	bool		held;			/* somebody holds "safe" back: */
 	int			pid;			/* 0: a prepared transaction */
 	TimestampTz since;			/* DT_NOBEGIN: unknown */
 } WindowLook;
