@@ -1,9 +1,9 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION bigbrotr_refresher" to load this file. \quit
 
--- Made here, so that it is the extension's and goes with it; and so that one
--- that somebody else made, and could change, is refused.
+-- Created here, so that it belongs to the extension and is dropped with it, and
+-- so that a schema that somebody else created, and could change, is refused.
 CREATE SCHEMA bigbrotr_refresher;
 
--- Temporary objects of the session that runs this would come first otherwise.
+-- Otherwise temporary objects of the current session would come first.
 SET LOCAL search_path TO bigbrotr_refresher, pg_temp;

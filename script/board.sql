@@ -1,9 +1,10 @@
 /*
- * The board: one page of HTML that shows all there is to see.
+ * The board: one page of HTML that shows everything.
  *
- * Whatever is not ours goes through board_text(), and stands in text alone,
- * never in an attribute.  The page is well-formed XML too, so that the server
- * can check it; and plain ASCII, so that it is right in every encoding.
+ * All text that is not ours goes through board_text(), and is put only into
+ * text, never into an attribute.  The page is also well-formed XML, so that
+ * the server can check it, and plain ASCII, so that it is valid in every
+ * encoding.
  */
 
 CREATE FUNCTION board_text(content text)
@@ -34,10 +35,10 @@ END;
 COMMENT ON FUNCTION board_span(interval) IS 'how long, in words of the page that board() returns';
 
 /*
- * The attempts of a cycle in lanes.  Each goes to the first lane that is free:
- * a process refreshes one view after the other, so there are as many lanes as
- * processes were at work at once.  A backlog of windows may be any number of
- * attempts: the first 2,000 are enough for a drawing.
+ * The attempts of a cycle in lanes.  Each goes to the first free lane.  A
+ * process refreshes one view after the other, so there are as many lanes as
+ * there were processes at work at once.  A backlog of windows may take any
+ * number of attempts; the first 2,000 are enough for a drawing.
  */
 CREATE FUNCTION board_lanes(
     cycle timestamptz,
@@ -55,7 +56,7 @@ BEGIN ATOMIC
         FROM history AS h
         WHERE h.cycle_start = cycle ORDER BY h.started_at, h.id LIMIT 2000
     ), times AS MATERIALIZED (
-        -- The clock on the wall and that of durations are not one.
+        -- Start times and durations come from different clocks.
         SELECT array_agg(a.started_at + interval '1 ms' ORDER BY a.n) AS starts,
             array_agg(a.started_at + a.duration ORDER BY a.n) AS ends
         FROM attempts AS a
@@ -79,8 +80,8 @@ view, outcome, started_at, duration: the attempt, as in the history
 lane: the number of the process, from 1';
 
 /*
- * The last cycle of all views of the list that is over, or if there is none, the
- * last one: a row for each lane, a bar for each attempt.
+ * The last finished cycle of all views of the list, or, if there is none, the
+ * last cycle: a row for each lane, a bar for each attempt.
  */
 CREATE FUNCTION board_cycle()
 RETURNS text
@@ -130,7 +131,7 @@ BEGIN ATOMIC
         SELECT a.lane, a.started_at, a.view, greatest(round(100 * a.after / t.seconds, 3), 0) AS x,
             greatest(round(100 * a.seconds / t.seconds, 3), 0.3) AS width,
             a.outcome, a.after, a.duration,
-            -- A letter is 7 pixels wide, the page at least 340 and mostly 900.
+            -- A letter is 7 pixels wide, the page at least 340 and usually 900.
             12 + 7 * length(a.view) AS wanted
         FROM attempts AS a, total AS t
     ), lanes AS (
@@ -171,8 +172,8 @@ END;
 COMMENT ON FUNCTION board_cycle() IS 'the part of board() that shows the last cycle';
 
 /*
- * What became of each view in the last days: a drawing and the rows changed.
- * Not more than the last 20,000 attempts are looked at.
+ * The results of each view in the last days: a drawing and the rows changed.
+ * Only the last 20,000 attempts are read.
  */
 CREATE FUNCTION board_days(
     OUT view text,
@@ -239,7 +240,7 @@ rows_changed: how many rows were inserted, updated and deleted; null: unknown
 cell: the time that one cell stands for';
 
 /*
- * The views, a row each: how old their data are, in their intervals.
+ * A row for each view: the age of its data, in units of its interval.
  */
 CREATE FUNCTION board_views()
 RETURNS text
@@ -480,7 +481,7 @@ COMMENT ON FUNCTION board_style() IS 'how the page looks that board() returns';
 CREATE FUNCTION board()
 RETURNS text
 LANGUAGE sql VOLATILE
-SET jit = off -- compiling would take longer than all else
+SET jit = off -- compiling would take longer than everything else
 BEGIN ATOMIC
     WITH worker AS (
         SELECT s.state, s.next_due FROM status() AS s

@@ -20,7 +20,7 @@ CREATE FUNCTION plan(
     OUT held_back_since timestamptz)
 RETURNS SETOF record
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
-ROWS 20 -- so few that the view "views" is not compiled by jit, which takes a second
+ROWS 20 -- so few that jit does not compile the view "views", which takes a second
 AS 'MODULE_PATHNAME', 'bigbrotr_refresher_plan';
 COMMENT ON FUNCTION plan() IS
 'the next cycle explained: a row for each view of the list

@@ -1,4 +1,4 @@
--- Monitoring may look; to run something, one must be granted it.
+-- pg_monitor may read.  The right to run something must be granted.
 GRANT USAGE ON SCHEMA bigbrotr_refresher TO pg_monitor;
 GRANT SELECT ON history, view_state, windows, status, views, cycles TO pg_monitor;
 REVOKE ALL ON FUNCTION plan(), status(), run(boolean), refresh(text),
@@ -7,7 +7,7 @@ FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plan(), status(), timeline(timestamptz)
 TO pg_monitor;
 
--- What board() is made of runs with the rights of its caller, too.
+-- The parts of board() run with the rights of its caller, too.
 REVOKE ALL ON FUNCTION board(), board_style(), board_windows(), board_next(),
     board_failures(), board_views(), board_days(), board_cycle(),
     board_lanes(timestamptz), board_span(interval), board_text(text)

@@ -1,6 +1,6 @@
 /*
- * A row for each attempt.  It is written in the transaction of the refresh, so
- * it is there exactly if the refresh was committed.
+ * A row for each attempt.  It is written in the transaction of the refresh,
+ * so it exists if and only if the refresh was committed.
  */
 CREATE TABLE history (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -33,9 +33,9 @@ CREATE TABLE history (
 );
 CREATE INDEX ON history (started_at);
 CREATE INDEX ON history (cycle_start);
--- The last cycle of all views comes last, before it those of only some.
+-- The last cycle of all views is at the end, after the cycles of only some.
 CREATE INDEX ON history (cycle_whole, id) WHERE cycle_whole IS NOT NULL;
--- Refreshes of parts may be many.
+-- There may be many refreshes of parts.
 CREATE INDEX history_whole_idx ON history (view, id) WHERE condition IS NULL;
 COMMENT ON TABLE history IS
 'past refreshes: a row for each attempt, kept for bigbrotr_refresher.history_retention';
@@ -78,8 +78,8 @@ COMMENT ON COLUMN history.rows_changed IS
 'rows that the function of the window says it has changed; null: it did not say';
 
 /*
- * A row for each view: what is known of it after its last attempt, and written
- * together with the row of that.  It is replaced often, and no column that
+ * A row for each view: its state after the last attempt, written together
+ * with the attempt's row in history.  It is updated often, so no column that
  * changes is indexed.
  */
 CREATE TABLE view_state (
@@ -121,8 +121,9 @@ COMMENT ON COLUMN view_state.sqlstate IS 'code of the error if the last attempt 
 COMMENT ON COLUMN view_state.error IS 'message of the error if the last attempt failed';
 
 /*
- * A row for each table that is filled by windows: where the last one ended.  It
- * is written in the transaction of the window, and is never pruned.
+ * A row for each table that is filled by windows: where its last window
+ * ended.  It is written in the transaction of the window, and is never
+ * pruned.
  */
 CREATE TABLE windows (
     target text PRIMARY KEY,
@@ -155,9 +156,9 @@ SELECT pg_catalog.pg_extension_config_dump('view_state', '');
 SELECT pg_catalog.pg_extension_config_dump('windows', '');
 
 /*
- * Each server writes its own rows.  Those of another one, which a publication
- * for all tables brings, are dropped; also where session_replication_role is
- * "replica", as it is for logical replication.
+ * Each server writes its own rows.  A publication for all tables would bring
+ * those of another server, so this trigger drops them.  It must also fire
+ * when session_replication_role is "replica", as in logical replication.
  */
 CREATE FUNCTION drop_replicated()
 RETURNS trigger

@@ -1,6 +1,6 @@
 /*
- * One screen for an administrator.  Programs read the function, which has all
- * that is known.
+ * One screen for an administrator.  Programs should read the function, which
+ * returns everything.
  */
 CREATE VIEW status AS
 SELECT s.database,
@@ -39,8 +39,8 @@ COMMENT ON COLUMN status.skipped IS
 'how many of them were left out, as nothing that they read had changed';
 
 /*
- * A view is degraded if anything that it reads, directly or through others,
- * failed when it was last tried.
+ * A view is degraded if the last attempt of anything that it reads, directly
+ * or through other views, failed.
  */
 CREATE VIEW views AS
 WITH RECURSIVE last AS MATERIALIZED (
@@ -109,9 +109,9 @@ COMMENT ON COLUMN views.held_back_by IS
 COMMENT ON COLUMN views.held_back_since IS 'since when that is so';
 
 /*
- * In the order of the index on cycle_start, so that the last few cycles of a
- * long history are read without the others.  (Since 16, an aggregate with
- * DISTINCT would have all of it sorted.)  A table that is filled by windows may
+ * Read in the order of the index on cycle_start, so that the last few cycles
+ * of a long history can be read without the others.  (Since 16, an aggregate
+ * with DISTINCT would sort all of it.)  A table that is filled by windows may
  * have several attempts in a cycle, of which only the last one can fail.
  */
 CREATE VIEW cycles AS
