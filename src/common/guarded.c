@@ -245,7 +245,7 @@ guarded_require(GuardedTable table, LOCKMODE lock, GuardedAction action,
 }
 
 /*
- * Is a table being used by this process right now?
+ * Is this process running an action on a table?
  */
 bool
 guarded_is_running(void)

@@ -392,9 +392,6 @@ change_way(const ChangeReader *reader)
 	return way.data;
 }
 
-/*
- * Hash everything that was read.
- */
 static void
 change_hash(ChangeReader *reader, ChangeMark *mark)
 {

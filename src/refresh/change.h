@@ -18,7 +18,7 @@ typedef struct ChangeMark
 	bool		known;			/* if not, the rest is meaningless */
 	uint64		reads[2];		/* everything that the view's query reads */
 	uint64		settings;		/* what else its rows depend on */
-	uint64		view;			/* the view itself: its row in pg_class */
+	uint64		view;			/* the version of the view's row in pg_class */
 	uint64		epoch;			/* set by the caller: all changes were counted
 								 * since */
 } ChangeMark;

@@ -37,7 +37,7 @@ typedef struct HookNote
 {
 	Oid			relid;
 	SubTransactionId subid;		/* invalid: it was committed */
-	uint64		view;			/* its row in pg_class after that */
+	uint64		view;			/* the version of its row in pg_class */
 	uint64		settings;		/* those that were in force */
 	bool		merged;			/* by merge.c, which wrote these rows */
 	MergeCounts rows;

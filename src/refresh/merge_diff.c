@@ -232,7 +232,8 @@ merge_diff_batch(const MergeDiff *diff, MergeHash hash)
 }
 
 /*
- * Add a new row.
+ * Add a new row: pair or insert it at once, gather it to be compared later, or
+ * put it into a batch.
  */
 void
 merge_diff_add_new(MergeDiff *diff, TupleTableSlot *slot)
@@ -296,9 +297,6 @@ merge_diff_insert(MergeDiff *diff, MergeFile *file, MergeHash hash,
 	MemoryContextSwitchTo(caller);
 }
 
-/*
- * Gather a new row with its candidate.
- */
 static void
 merge_diff_gather(MergeDiff *diff, uint32 number, MergeHash hash,
 				  TupleTableSlot *slot)

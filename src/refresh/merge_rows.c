@@ -315,7 +315,7 @@ merge_file_create(Size memory)
 }
 
 /*
- * Append a row.
+ * Append a copy of a row.
  */
 void
 merge_file_put(MergeFile *file, const MergeRow *row)

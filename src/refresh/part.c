@@ -79,7 +79,7 @@ part_of_view(Relation relation, const Condition *condition)
 	query->canSetTag = true;
 	query->stmt_location = -1;
 
-	/* The owner need not be allowed to read his own view. */
+	/* The owner need not have SELECT on the view. */
 	compat_set_range_table(query, pstate);
 	reference->rtindex = 1;
 	query->jointree = makeFromExpr(list_make1(reference),

@@ -458,9 +458,6 @@ query_value_name(const SQLValueFunction *value)
 	return "a function of SQL";
 }
 
-/*
- * Check a reference to a column.
- */
 static void
 query_check_var(QueryWalk *walk, Var *var)
 {

@@ -48,7 +48,7 @@ typedef struct RefreshResult
 	bool		merged;			/* these rows were written by merging */
 	MergeCounts rows;
 	const char *condition;		/* only these rows were refreshed; NULL: all */
-	WindowResult window;		/* if that is the method */
+	WindowResult window;		/* if the method is a window */
 	bool		committed;		/* it cannot be undone */
 	ErrorData  *error;			/* if it failed */
 } RefreshResult;

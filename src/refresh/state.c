@@ -78,7 +78,7 @@ state_settings(void)
 		const char *value = GetConfigOption(state_setting_names[i], true,
 											false);
 
-		/* The terminating zero keeps two values apart. */
+		/* The terminating zero separates values. */
 		appendStringInfoChar(&data, value != NULL ? '=' : '-');
 		if (value != NULL)
 			appendBinaryStringInfo(&data, value, strlen(value) + 1);

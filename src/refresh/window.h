@@ -28,8 +28,8 @@ typedef struct WindowResult
 	char		until[CHECKPOINT_TEXT_SIZE];
 	TimestampTz as_of;			/* time of the target's data after it; 0:
 								 * unknown */
-	bool		counted;		/* the function has said: */
-	int64		rows;			/* how many rows it has changed */
+	bool		counted;		/* did the function return "rows"? */
+	int64		rows;			/* how many rows it says it has changed */
 } WindowResult;
 
 /* What the next window would be */
