@@ -137,8 +137,8 @@ my %execute = (
 		# What it did to the whole server would hold for the next one.
 		if ($block->{text} =~ /ALTER SYSTEM/)
 		{
-			$node->safe_psql('postgres', $_)
-			  foreach ('ALTER SYSTEM RESET ALL', 'SELECT pg_reload_conf()');
+			$node->safe_psql('postgres', 'ALTER SYSTEM RESET ALL');
+			reload();
 		}
 		$node->safe_psql($database, 'CREATE EXTENSION bigbrotr_refresher')
 		  if $block->{text} =~ /^DROP EXTENSION/;
@@ -187,6 +187,18 @@ my %execute = (
 		}
 		return undef;
 	});
+
+# Have the server read its configuration, and wait for that: what is asked for
+# before, by a block, must not read the next one.
+sub reload
+{
+	my $before = $node->safe_psql('postgres', 'SELECT pg_conf_load_time()');
+
+	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
+	$node->poll_query_until('postgres', "SELECT pg_conf_load_time() <> '$before'")
+	  or die 'the configuration was not read';
+	return;
+}
 
 sub set_conf
 {
