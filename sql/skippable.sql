@@ -511,4 +511,33 @@ ALTER SYSTEM RESET bigbrotr_refresher.views;
 SELECT pg_reload_conf() \gset
 
 ALTER EXTENSION bigbrotr_refresher DROP SCHEMA extended;
+
+--
+-- An extension that watches commands may make children of its own, anywhere.
+--
+CREATE SCHEMA inheriting;
+SET search_path = inheriting, public;
+CREATE TABLE parent (id int);
+CREATE TABLE child () INHERITS (parent);
+CREATE TABLE partitioned (id int) PARTITION BY LIST (id);
+CREATE TABLE partition PARTITION OF partitioned DEFAULT;
+CREATE MATERIALIZED VIEW of_parent AS SELECT id FROM parent;
+CREATE MATERIALIZED VIEW of_parent_only AS SELECT id FROM ONLY parent;
+CREATE MATERIALIZED VIEW of_child AS SELECT id FROM child;
+CREATE MATERIALIZED VIEW of_partitioned AS SELECT id FROM partitioned;
+CREATE MATERIALIZED VIEW of_partition AS SELECT id FROM partition;
+CREATE FUNCTION watch_commands() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+CREATE EVENT TRIGGER watch_commands ON sql_drop EXECUTE FUNCTION watch_commands();
+ALTER SYSTEM SET bigbrotr_refresher.views = 'inheriting.*';
+SELECT pg_reload_conf() \gset
+\c -
+SELECT view, not_skippable_because FROM bigbrotr_refresher.plan()
+WHERE NOT skippable ORDER BY view COLLATE "C";
+ALTER EXTENSION bigbrotr_refresher ADD EVENT TRIGGER watch_commands;
+SELECT view, not_skippable_because FROM bigbrotr_refresher.plan()
+WHERE NOT skippable ORDER BY view COLLATE "C";
+ALTER EXTENSION bigbrotr_refresher DROP EVENT TRIGGER watch_commands;
+DROP EVENT TRIGGER watch_commands;
+ALTER SYSTEM RESET bigbrotr_refresher.views;
+SELECT pg_reload_conf() \gset
 DROP EXTENSION bigbrotr_refresher;

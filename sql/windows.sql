@@ -240,7 +240,8 @@ DELETE FROM w.child;
 SELECT bigbrotr_refresher.refresh('w.by_second');
 SELECT after FROM w.by_second;
 -- What an extension keeps elsewhere is not known to be empty: it has an internal
--- trigger on the table, or a schema for its parts.
+-- trigger on the table, a schema for its parts, or watches commands and makes
+-- children.
 CREATE TABLE w.watched ();
 CREATE FUNCTION w.watched_refresh(xid8, xid8) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION w.watch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
@@ -259,9 +260,19 @@ CREATE TABLE w_parts.chunk PARTITION OF w.chunked DEFAULT;
 SELECT bigbrotr_refresher.refresh('w.chunked');
 ALTER EXTENSION bigbrotr_refresher DROP SCHEMA w_parts;
 SELECT bigbrotr_refresher.refresh('w.chunked');
-DROP TABLE w.watched, w.chunked;
+CREATE TABLE w.parent (id int);
+CREATE TABLE w.part () INHERITS (w.parent);
+CREATE FUNCTION w.parent_refresh(xid8, xid8) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION w.watch_commands() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+CREATE EVENT TRIGGER watch_commands ON sql_drop EXECUTE FUNCTION w.watch_commands();
+ALTER EXTENSION bigbrotr_refresher ADD EVENT TRIGGER watch_commands;
+SELECT bigbrotr_refresher.refresh('w.parent');
+ALTER EXTENSION bigbrotr_refresher DROP EVENT TRIGGER watch_commands;
+SELECT bigbrotr_refresher.refresh('w.parent');
+DROP EVENT TRIGGER watch_commands;
+DROP TABLE w.watched, w.chunked, w.parent CASCADE;
 DROP SCHEMA w_parts;
-DELETE FROM bigbrotr_refresher.windows WHERE target IN ('w.watched', 'w.chunked');
+DELETE FROM bigbrotr_refresher.windows WHERE target IN ('w.watched', 'w.chunked', 'w.parent');
 
 --
 -- What the function returns: how many rows it has changed

@@ -136,6 +136,7 @@ static void change_add(ChangeReader *reader, Oid relid, Oid parent,
 					   bool children);
 static void change_read_relation(ChangeReader *reader,
 								 const ChangeRelation *relation);
+static bool change_inherits(const ChangeRelation *relation, char relkind);
 static void change_read_children(ChangeReader *reader, Oid relid);
 static void change_read_table(ChangeReader *reader, Oid relid);
 static void change_append(ChangeReader *reader, const void *data, int size);
@@ -541,6 +542,8 @@ change_read_relation(ChangeReader *reader, const ChangeRelation *relation)
 			change_read_table(reader, relid);
 			if (!OidIsValid(relation->parent))
 				counted_check_columns(&reader->facts, relid);
+			if (change_inherits(relation, relkind))
+				counted_check_inheritance(&reader->facts, relid);
 			if (relation->children && has_subclass(relid))
 				change_read_children(reader, relid);
 			break;
@@ -554,6 +557,22 @@ change_read_relation(ChangeReader *reader, const ChangeRelation *relation)
 		default:
 			counted_fail_kind(&reader->facts, relid, relkind);
 	}
+}
+
+/*
+ * Has a relation children that are read, or is it a child itself, other than by
+ * partitions?  What is read as a child was found by its parent.
+ */
+static bool
+change_inherits(const ChangeRelation *relation, char relkind)
+{
+	Oid			relid = relation->relid;
+
+	if (relkind != RELKIND_RELATION)
+		return false;
+	return (relation->children && has_subclass(relid)) ||
+		(!OidIsValid(relation->parent) && has_superclass(relid) &&
+		 !get_rel_relispartition(relid));
 }
 
 /*

@@ -178,6 +178,22 @@ counted_check_trigger(QueryFacts *facts, Form_pg_class class)
 }
 
 /*
+ * A table that has children which are no partitions, or is such a child, may be
+ * managed by an extension.
+ */
+void
+counted_check_inheritance(QueryFacts *facts, Oid relid)
+{
+	Oid			extension = elsewhere_watcher();
+
+	if (OidIsValid(extension))
+		query_fail(facts, QUERY_HINT_VIEW,
+				   "the rows of table %s may be kept elsewhere: it takes part in inheritance, and extension %s has an event trigger",
+				   counted_name(relid),
+				   quote_identifier(get_extension_name(extension)));
+}
+
+/*
  * A virtual generated column may use anything.
  */
 void

@@ -24,6 +24,7 @@ typedef struct CountedNamespace
 extern void counted_check_settings(QueryFacts *facts);
 extern void counted_check_table(QueryFacts *facts, Form_pg_class class,
 								CountedNamespace *last);
+extern void counted_check_inheritance(QueryFacts *facts, Oid relid);
 extern void counted_check_columns(QueryFacts *facts, Oid relid);
 extern void counted_fail_kind(QueryFacts *facts, Oid relid, char relkind);
 extern const char *counted_name(Oid relid);

@@ -20,6 +20,7 @@
 #include "access/transam.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_event_trigger.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_trigger.h"
 #include "utils/fmgroids.h"
@@ -70,4 +71,29 @@ elsewhere_trigger(Oid relid, NameData *name)
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 	return function;
+}
+
+/*
+ * An extension that has an event trigger, or InvalidOid.  One that watches
+ * commands may make children of tables for parts that it manages itself, in
+ * whatever schema: TimescaleDB lets the user choose it.
+ */
+Oid
+elsewhere_watcher(void)
+{
+	Relation	catalog = table_open(EventTriggerRelationId, AccessShareLock);
+	Oid			extension = InvalidOid;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	scan = systable_beginscan(catalog, EventTriggerOidIndexId, true, NULL,
+							  0, NULL);
+	while (!OidIsValid(extension) &&
+		   HeapTupleIsValid(tuple = systable_getnext(scan)))
+		extension =
+			getExtensionOfObject(EventTriggerRelationId,
+								 ((Form_pg_event_trigger) GETSTRUCT(tuple))->oid);
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return extension;
 }

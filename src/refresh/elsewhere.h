@@ -12,5 +12,6 @@
 
 extern Oid	elsewhere_extension(Oid namespace);
 extern Oid	elsewhere_trigger(Oid relid, NameData *name);
+extern Oid	elsewhere_watcher(void);
 
 #endif							/* ELSEWHERE_H */

@@ -305,12 +305,15 @@ static bool
 window_is_empty(Oid relid)
 {
 	List	   *relids;
-	bool		empty = true;
+	bool		empty;
 	ListCell   *cell;
 
 	/* The next call locks only the children. */
 	LockRelationOid(relid, AccessShareLock);
 	relids = find_all_inheritors(relid, AccessShareLock, NULL);
+	empty = list_length(relids) == 1 ||
+		get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE ||
+		!OidIsValid(elsewhere_watcher());
 
 	foreach(cell, relids)
 	{
