@@ -171,7 +171,7 @@ change_read_mark(Oid relid, ChangeMark *mark, const char **hint)
 	{
 		reason = psprintf("its query could not be looked at: %s",
 						  error->message ? error->message : "unknown error");
-		*hint = error->hint ? error->hint : QUERY_HINT_AGAIN;
+		*hint = pstrdup(error->hint ? error->hint : QUERY_HINT_AGAIN);
 	}
 	else if (call.reason != NULL)
 	{
