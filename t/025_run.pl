@@ -291,6 +291,30 @@ ok( $node->poll_query_until(
 	'also without waiting');
 ok(worker_is_disabled(), 'and no other');
 
+# Whatever happens in it: it may ask for another one, or end the worker.
+$node->safe_psql(
+	'postgres', q{
+	CREATE FUNCTION asking_refresh() RETURNS void
+	LANGUAGE sql AS 'SELECT bigbrotr_refresher.run(); SELECT';
+	CREATE FUNCTION ending_refresh() RETURNS void
+	LANGUAGE sql AS 'SELECT pg_terminate_backend(pg_backend_pid()); SELECT'});
+configure($node, views => 'asking', 'bigbrotr_refresher.restart_interval' => '1s');
+ok(worker_is_disabled(), 'there is no worker');
+$offset = log_size($node);
+is($node->safe_psql('postgres', $counts),
+	'1|1|0|0', 'a view of such a cycle can ask for another one');
+ok(worker_is_disabled(), 'which is not run');
+configure($node, views => 'ending');
+ok(worker_is_disabled(), 'there is no worker again');
+like(run_sql('postgres', $counts), $not_running,
+	'a view of such a cycle can end the worker');
+ok(worker_is_disabled(), 'whose follower does not try again');
+is(scalar(() = log_since($node, $offset) =~ /cycle_started/g),
+	2, 'so each was one cycle');
+configure($node, views => 'first, held, second',
+	'bigbrotr_refresher.restart_interval' => undef);
+ok(worker_is_disabled(), 'and it is disabled still');
+
 # What the README has for scripts, word for word
 sub exit_code
 {

@@ -575,6 +575,10 @@ claim_detach(int code, Datum arg)
 		slot->unreachable = !slot->connected;
 		slot->due = 0;
 		slot->announced = false;
+
+		/* While disabled, what has ended it is not to end the next one. */
+		if (slot->connected)
+			slot->insisted = 0;
 		claim_count_failure(slot);
 		claim_release(STATUS_STOPPED, 0);
 	}

@@ -156,7 +156,9 @@ request_is_stopped(void)
  * its end, and return its counts and its duration in microseconds.
  *
  * "enabled" is about the schedule.  A role that may turn it on may also
- * request a cycle while it is off, which leaves it off; other roles may not.
+ * request one cycle while it is off, which leaves it off; other roles may not,
+ * and neither may a view that is refreshed in a cycle, or cycles would never
+ * end.
  *
  * Raises an ERROR if nothing will run the cycle, at once or while we wait.
  * Can be cancelled.
@@ -178,7 +180,7 @@ request_run(bool wait, StatusCounts *counts, int64 *duration)
 		request_raise_not_running("When the server started, no background worker was left for it.",
 								  "Increase the configuration parameter \"max_worker_processes\", and restart the server.");
 	slot = request_find();
-	request.insists = !refresher_enabled;
+	request.insists = !refresher_enabled && slots_mine == NULL;
 	if (request.insists && !request_may_enable())
 		request_raise_disabled();
 	request_make(slot, &request);
