@@ -507,6 +507,20 @@ SELECT p.view, p.skippable, p.not_skippable_because
 FROM bigbrotr_refresher.plan() AS p
 JOIN special_case AS s ON p.view = 'special.' || s.name
 WHERE p.skippable <> s.skippable;
+
+--
+-- An extension that is dropped while its name is looked up
+--
+CREATE SCHEMA ghost;
+CREATE TABLE ghost.chunk (id int);
+CREATE MATERIALIZED VIEW ghost.reader AS SELECT id FROM ghost.chunk;
+SET allow_system_table_mods = on;
+INSERT INTO pg_depend VALUES ('pg_namespace'::regclass, 'ghost'::regnamespace, 0,
+	'pg_extension'::regclass, 1, 0, 'e');
+SET bigbrotr_refresher.views = 'ghost.reader';
+SELECT view, skippable, not_skippable_because FROM bigbrotr_refresher.plan();
+DELETE FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND refobjid = 1;
+RESET allow_system_table_mods;
 ALTER SYSTEM RESET bigbrotr_refresher.views;
 SELECT pg_reload_conf() \gset
 

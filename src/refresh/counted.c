@@ -155,10 +155,15 @@ counted_check_namespace(QueryFacts *facts, Form_pg_class class,
 		last->extension = elsewhere_extension(class->relnamespace);
 	}
 	if (OidIsValid(last->extension))
+	{
+		/* It may be dropped meanwhile. */
+		const char *name = get_extension_name(last->extension);
+
 		query_fail(facts, QUERY_HINT_VIEW,
 				   "the rows of table %s may be kept elsewhere: its schema belongs to extension %s",
 				   counted_name(class->oid),
-				   quote_identifier(get_extension_name(last->extension)));
+				   name != NULL ? quote_identifier(name) : "(dropped)");
+	}
 }
 
 static void
