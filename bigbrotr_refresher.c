@@ -406,14 +406,15 @@ check_lock_timeout(int *newval, void **extra, GucSource source)
  *
  * The warning goes to the user of ALTER DATABASE, ROLE or SYSTEM, and to the
  * log when the postmaster (and no other process) reads a new value.  ALTER
- * SYSTEM checks a value as if it came from a file, but only a command has an
- * active portal.
+ * SYSTEM checks a value as if it came from a file; so does a query of
+ * pg_file_settings, which must not warn.
  */
 static void
 warn_of_timeout(const char *name, int value, int current, GucSource source)
 {
 	bool		commanded = source == PGC_S_TEST ||
-		(source == PGC_S_FILE && IsUnderPostmaster && ActivePortal != NULL);
+		(source == PGC_S_FILE && IsUnderPostmaster && ActivePortal != NULL &&
+		 ActivePortal->commandTag == CMDTAG_ALTER_SYSTEM);
 	bool		read = !IsUnderPostmaster && value != current;
 
 	if (value == 0 || value >= SETTINGS_MIN_TIMEOUT || !(commanded || read))

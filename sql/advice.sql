@@ -47,6 +47,8 @@ ALTER SYSTEM SET bigbrotr_refresher.views =
 	'v.merged, v.off (refresh_timeout = 600), v.empty (refresh_timeout = 0.1, lock_timeout = 0), v.elsewhere (refresh_timeout = 600ms, lock_timeout = 1000)';
 \set VERBOSITY default
 ALTER SYSTEM SET bigbrotr_refresher.refresh_timeout = 600;
+-- (Whoever only looks at the files is not told.)
+SELECT count(*) FROM pg_file_settings WHERE setting = '600';
 ALTER SYSTEM SET bigbrotr_refresher.refresh_timeout = '600s';
 ALTER SYSTEM SET bigbrotr_refresher.lock_timeout = '1s';
 ALTER SYSTEM SET bigbrotr_refresher.lock_timeout = '999ms';
