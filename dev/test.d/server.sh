@@ -14,7 +14,7 @@ SERVER_OPTIONS=(--enable-cassert --enable-debug --enable-tap-tests
 	--without-readline --without-icu --without-zlib)
 
 # The extensions that the tests use
-SERVER_CONTRIB=(amcheck pg_stat_statements)
+SERVER_CONTRIB=(amcheck pg_stat_statements postgres_fdw)
 
 # Beside the assertions: a released entry of a catalog cache is gone at once,
 # not when the next invalidation happens to come.  (RELCACHE_FORCE_RELEASE
