@@ -292,6 +292,12 @@ ALTER DATABASE :"this" SET track_counts = no;
 SELECT DISTINCT skippable, not_skippable_because FROM bigbrotr_refresher.plan()
 WHERE view LIKE 'yes.%' ORDER BY 2;
 ALTER DATABASE :"this" RESET track_counts;
+ALTER ROLE ALL SET track_counts = off;
+SET bigbrotr_refresher.skip_unchanged = on;
+SELECT DISTINCT not_skippable_because, substring(advice FROM 'Reset .*') FROM bigbrotr_refresher.plan()
+WHERE view LIKE 'yes.%' ORDER BY 1;
+RESET bigbrotr_refresher.skip_unchanged;
+ALTER ROLE ALL RESET track_counts;
 ALTER ROLE regress_uncounted IN DATABASE template1 RESET ALL;
 DROP ROLE regress_uncounted;
 

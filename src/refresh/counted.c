@@ -88,10 +88,14 @@ counted_check_setting(QueryFacts *facts, Oid database)
 					   "Reset it by ALTER ROLE, for what that role's sessions change is not counted.",
 					   "track_counts is off for role %s",
 					   quote_identifier(target_role_name(role)));
-		else
+		else if (OidIsValid(database))
 			query_fail(facts,
 					   "Reset it by ALTER DATABASE, for what is changed is not counted.",
 					   "track_counts is off for the database");
+		else
+			query_fail(facts,
+					   "Reset it by ALTER ROLE ALL, for what is changed is not counted.",
+					   "track_counts is off for all roles");
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
