@@ -174,7 +174,7 @@ define_parameters(void)
 							 NULL, NULL, NULL);
 	DefineCustomStringVariable(REFRESHER_NAME ".views",
 							   "Views to refresh, in this order.",
-							   "Items are separated by \",\" or, where what stands before must end first, by \";\". An item may have an interval and settings of its own, as in \"event_stats @ 1d from 03:00 (work_mem = 256MB)\".",
+							   "Items are separated by \",\" or by \";\", which waits for all items before it to finish. An item may have an interval and settings of its own, as in \"event_stats @ 1d from 03:00 (work_mem = 256MB)\".",
 							   &refresher_views, DEFAULT_VIEWS,
 							   PGC_SUSET, 0,
 							   check_views, assign_views, NULL);
@@ -187,7 +187,7 @@ define_parameters(void)
 							NULL, NULL, NULL);
 	DefineCustomStringVariable(REFRESHER_NAME ".start_time",
 							   "Time of the day that \"interval\" counts from.",
-							   "Empty: it counts from the last cycle. Else \"interval\" has to divide a day, or to be whole days.",
+							   "If empty, it counts from the last cycle. Otherwise, \"interval\" must divide a day or be a number of whole days.",
 							   &refresher_start_time_text, "",
 							   PGC_SUSET, 0,
 							   check_start_time, assign_start_time, NULL);
@@ -225,7 +225,7 @@ define_limits(void)
 							 PGC_SUSET, 0,
 							 NULL, NULL, NULL);
 	DefineCustomBoolVariable(REFRESHER_NAME ".skip_unchanged",
-							 "Leaves out views when nothing that they read has changed.",
+							 "Skips views whose source tables have not changed since the last refresh.",
 							 NULL,
 							 &refresher_skip_unchanged, false,
 							 PGC_SUSET, 0,
