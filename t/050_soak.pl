@@ -61,7 +61,8 @@ sub burst
 	return !@{ $scene->{complaints} };
 }
 
-# What one needs to see of a failure
+# What one needs to see of a failure.  Of a long output the end is what one gets
+# to see.
 sub show_failure
 {
 	my @past = @{ $scene->{past} };
@@ -73,6 +74,8 @@ sub show_failure
 	my @log = grep { !/LOG:  (?:level: |parameter "|received SIGHUP)|view_refreshed|:  broken$/ }
 	  split /\n/, slurp_file($scene->node->logfile);
 
+	$scene->tell('the end of ' . $scene->node->logfile . ':');
+	$scene->tell("    $_") foreach @log[ -(@log < 200 ? @log : 200) .. -1 ];
 	$scene->tell('the last events:');
 	$scene->tell("    $_") foreach @past[ -(@past < 15 ? @past : 15) .. -1 ];
 	$scene->tell('the settings:');
@@ -80,8 +83,8 @@ sub show_failure
 	  foreach sort keys %{ $scene->{settings} };
 	$scene->tell('what goes on:');
 	$scene->tell("    $_") foreach split /\n/, $activity;
-	$scene->tell('the end of ' . $scene->node->logfile . ':');
-	$scene->tell("    $_") foreach @log[ -(@log < 200 ? @log : 200) .. -1 ];
+	$scene->tell('what was wrong:');
+	$scene->tell("    $_") foreach @{ $scene->{complaints} };
 	return;
 }
 
