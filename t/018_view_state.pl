@@ -54,13 +54,21 @@ is(outcomes($log), 'good bad:22012', 'a cycle without the extension');
 my $list = 'good, bad @ 2h';
 foreach my $when ('made', 'made anew')
 {
+	# Only a worker that stays still knows what the old extension knew; where no
+	# history is kept, it does.
+	configure($node, 'bigbrotr_refresher.history_retention' => 0);
+	$node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_stat_activity
+		 WHERE backend_type = 'bigbrotr_refresher' AND query ~ '^next refresh'")
+	  or die 'there is no worker';
 	query('DROP EXTENSION IF EXISTS bigbrotr_refresher;
 		CREATE EXTENSION bigbrotr_refresher');
 	my $offset = log_size($node);
 
 	# A list that is written in another way has the worker plan anew.
 	$list =~ s/,/, /;
-	configure($node, views => $list);
+	configure($node, views => $list,
+		'bigbrotr_refresher.history_retention' => '30d');
 	ok($node->poll_query_until('postgres', $agree),
 		"when the extension is $when, the worker tells what it knows");
 	is( query(
