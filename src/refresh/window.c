@@ -317,9 +317,12 @@ window_is_empty(Oid relid)
 
 	foreach(cell, relids)
 	{
-		Relation	relation = table_open(lfirst_oid(cell), NoLock);
+		Relation	relation;
 		NameData	trigger;
 
+		if (!empty)
+			break;
+		relation = table_open(lfirst_oid(cell), NoLock);
 		if (OidIsValid(elsewhere_extension(RelationGetNamespace(relation))) ||
 			OidIsValid(elsewhere_trigger(RelationGetRelid(relation), &trigger)))
 			empty = false;		/* its own file says nothing */
@@ -330,8 +333,7 @@ window_is_empty(Oid relid)
 			TableScanDesc scan = table_beginscan_strat(relation, snapshot, 0,
 													   NULL, true, false);
 
-			empty = empty &&
-				!table_scan_getnextslot(scan, ForwardScanDirection, slot);
+			empty = !table_scan_getnextslot(scan, ForwardScanDirection, slot);
 			table_endscan(scan);
 			ExecDropSingleTupleTableSlot(slot);
 			UnregisterSnapshot(snapshot);
