@@ -524,7 +524,7 @@ sub crash
 	my $offset = log_size($node);
 	my $log;
 
-	kill 'KILL', $pid;
+	return 0 unless kill 'KILL', $pid;
 	wait_until(
 		"the server notices that $pid was killed",
 		sub {

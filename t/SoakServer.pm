@@ -242,21 +242,12 @@ sub _terminate_any
 sub _kill
 {
 	my ($scene, $pid) = @_;
-	my $offset = -s $scene->node->logfile;
-	my $log = '';
 
-	return unless $pid && kill 'KILL', $pid;
-	$scene->{kills}++;
+	return unless $pid;
 
 	# It may have been about to end anyway.
-	$scene->await(
-		'the server starts anew',
-		sub {
-			$log = slurp_file($scene->node->logfile, $offset);
-			return $log =~ /all server processes terminated; reinitializing/
-			  || (!kill(0, $pid) && $log !~ /terminated by signal 9/);
-		});
-	$scene->said('too late') unless $log =~ /reinitializing/;
+	if (crash($scene->node, $pid)) { $scene->{kills}++ }
+	else { $scene->said('too late') }
 	$scene->await_sql('the server answers again', 'postgres',
 		'SELECT true');
 	return;
