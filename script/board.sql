@@ -242,14 +242,14 @@ cell: the time that one cell stands for';
 /*
  * A row for each view: the age of its data, in units of its interval.
  */
-CREATE FUNCTION board_views()
+CREATE FUNCTION board_views(list views[])
 RETURNS text
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     WITH views AS MATERIALIZED (
         SELECT v.*, row_number() OVER () AS place, n.now,
             extract(epoch FROM n.now - v.data_as_of) / nullif(extract(epoch FROM v.refresh_interval), 0) AS age
-        FROM views AS v, statement_timestamp() AS n(now)
+        FROM unnest(list) AS v, statement_timestamp() AS n(now)
     ), days AS MATERIALIZED (
         SELECT d.* FROM board_days() AS d
     ), said AS (
@@ -300,18 +300,20 @@ BEGIN ATOMIC
         LEFT JOIN lines AS l ON true
     GROUP BY d.cell, d.span;
 END;
-COMMENT ON FUNCTION board_views() IS 'the part of board() that shows the views';
+COMMENT ON FUNCTION board_views(views[]) IS
+'the part of board() that shows the views
+list: the views of the list, as in "views", in its order; so in all parts';
 
 /*
  * What failed and why, and what reads that.
  */
-CREATE FUNCTION board_failures()
+CREATE FUNCTION board_failures(list views[])
 RETURNS text
-LANGUAGE sql VOLATILE
+LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH views AS MATERIALIZED (
         SELECT v.*, row_number() OVER () AS place, n.now
-        FROM views AS v, statement_timestamp() AS n(now)
+        FROM unnest(list) AS v, statement_timestamp() AS n(now)
     )
     SELECT coalesce('<ul class="failures">' || string_agg(format(
             '<li class="failure"><h3><bdi>%s</bdi></h3><p>%s %s in a row; %s. %s</p><pre>'
@@ -329,12 +331,12 @@ BEGIN ATOMIC
             FILTER (WHERE v.is_degraded AND v.failures = 0) || '.</p>', '')
     FROM views AS v;
 END;
-COMMENT ON FUNCTION board_failures() IS 'the part of board() that shows what has failed';
+COMMENT ON FUNCTION board_failures(views[]) IS 'the part of board() that shows what has failed';
 
 /*
  * What is refreshed now, and what comes next.
  */
-CREATE FUNCTION board_next()
+CREATE FUNCTION board_next(list views[])
 RETURNS text
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
@@ -353,7 +355,7 @@ BEGIN ATOMIC
     ), due AS (
         SELECT greatest(date_trunc('second', v.next_due), n.now) AS due, n.now,
             string_agg(format('<bdi>%s</bdi>', board_text(v.view)), ', ' ORDER BY v.place) AS names
-        FROM (SELECT *, row_number() OVER () AS place FROM views) AS v, statement_timestamp() AS n(now)
+        FROM (SELECT *, row_number() OVER () AS place FROM unnest(list)) AS v, statement_timestamp() AS n(now)
         WHERE v.next_due IS NULL OR isfinite(v.next_due)
         GROUP BY 1, 2
     )
@@ -363,14 +365,14 @@ BEGIN ATOMIC
                 ELSE 'at once' END, d.names), '' ORDER BY d.due) || '</dl>' FROM due AS d), '')
     FROM hand AS h;
 END;
-COMMENT ON FUNCTION board_next() IS 'the part of board() that shows what is refreshed now and what comes next';
+COMMENT ON FUNCTION board_next(views[]) IS 'the part of board() that shows what is refreshed now and what comes next';
 
 /*
  * The tables that are filled window by window; null if there are none.
  */
-CREATE FUNCTION board_windows()
+CREATE FUNCTION board_windows(list views[])
 RETURNS text
-LANGUAGE sql VOLATILE
+LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT '<p>The backlog is in seconds, or in transactions where windows are by transaction.</p><ul>'
         || string_agg(format('<li class="window"><bdi>%s</bdi>: a backlog of %s, from <code>%s</code> up to <code>%s</code>%s</li>',
@@ -379,10 +381,10 @@ BEGIN ATOMIC
         CASE WHEN v.held_back_by = 0 THEN '; a prepared transaction holds it back'
             WHEN v.held_back_by IS NOT NULL THEN format('; process %s holds it back', v.held_back_by) END
         || coalesce(' for ' || board_span(statement_timestamp() - v.held_back_since), '')), '') || '</ul>'
-    FROM views AS v
+    FROM unnest(list) AS v
     WHERE v.window_until IS NOT NULL OR v.window_after IS NOT NULL;
 END;
-COMMENT ON FUNCTION board_windows() IS 'the part of board() that shows the windows';
+COMMENT ON FUNCTION board_windows(views[]) IS 'the part of board() that shows the windows';
 
 CREATE FUNCTION board_style()
 RETURNS text
@@ -486,13 +488,16 @@ BEGIN ATOMIC
     WITH worker AS (
         SELECT s.state, s.next_due FROM status() AS s
         WHERE s.database = current_database()
+    ), list AS MATERIALIZED (
+        -- Read once, so that all parts tell of the same moment.
+        SELECT coalesce(array_agg(v), '{}') AS views FROM views AS v
     ), counts AS (
         SELECT count(v.view) AS views, count(*) FILTER (WHERE v.failures > 0) AS failing,
             count(*) FILTER (WHERE n.now - v.data_as_of > 2 * greatest(v.refresh_interval, interval '1 min')) AS late,
             board_span(n.now - min(v.data_as_of)) AS oldest,
             board_text(current_database()) AS database,
             board_text(to_char(n.now, 'YYYY-MM-DD HH24:MI:SS TZ')) AS now
-        FROM statement_timestamp() AS n(now) LEFT JOIN views AS v ON true
+        FROM list AS l, statement_timestamp() AS n(now) LEFT JOIN unnest(l.views) AS v ON true
         GROUP BY n.now
     ), tiles AS (
         SELECT string_agg(format('<div class="%s"><dt>%s</dt><dd>%s</dd></div>',
@@ -509,12 +514,12 @@ BEGIN ATOMIC
         ) AS t(place, name, value, alarm)
     ), sections AS (
         SELECT string_agg(format('<section id="%s"><h2>%s</h2>%s</section>', p.id, p.title, p.content), E'\n' ORDER BY p.place) AS sections
-        FROM (VALUES
-            (1, 'failures', 'What failed', board_failures()),
+        FROM list AS l, LATERAL (VALUES
+            (1, 'failures', 'What failed', board_failures(l.views)),
             (2, 'cycle', 'The last cycle', board_cycle()),
-            (3, 'views', 'The views', board_views()),
-            (4, 'next', 'Now and next', board_next()),
-            (5, 'windows', 'Windows', board_windows())
+            (3, 'views', 'The views', board_views(l.views)),
+            (4, 'next', 'Now and next', board_next(l.views)),
+            (5, 'windows', 'Windows', board_windows(l.views))
         ) AS p(place, id, title, content)
         WHERE p.content IS NOT NULL
     )

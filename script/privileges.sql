@@ -8,11 +8,13 @@ GRANT EXECUTE ON FUNCTION plan(), status(), timeline(timestamptz)
 TO pg_monitor;
 
 -- The parts of board() run with the rights of its caller, too.
-REVOKE ALL ON FUNCTION board(), board_style(), board_windows(), board_next(),
-    board_failures(), board_views(), board_days(), board_cycle(),
+REVOKE ALL ON FUNCTION board(), board_style(), board_windows(views[]),
+    board_next(views[]), board_failures(views[]), board_views(views[]),
+    board_days(), board_cycle(),
     board_lanes(timestamptz), board_span(interval), board_text(text)
 FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION board(), board_style(), board_windows(), board_next(),
-    board_failures(), board_views(), board_days(), board_cycle(),
+GRANT EXECUTE ON FUNCTION board(), board_style(), board_windows(views[]),
+    board_next(views[]), board_failures(views[]), board_views(views[]),
+    board_days(), board_cycle(),
     board_lanes(timestamptz), board_span(interval), board_text(text)
 TO pg_monitor;
