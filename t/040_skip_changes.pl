@@ -1,12 +1,6 @@
 # skip_unchanged, one kind of change after the other: a view is refreshed in
 # the next cycle when something that it reads has changed, and skipped when
 # nothing has.
-#
-# Each case is a schema of its own.  All cases take their steps together: while
-# the worker is disabled, the next step of each is made; then the worker runs a
-# cycle; then its outcome is looked at, and each view is compared with what its
-# query returns now.  Every step is also a test that nothing else did matter:
-# a case without a step in a round is to be skipped.
 
 use strict;
 use warnings;
@@ -17,23 +11,16 @@ use lib $FindBin::RealBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Refresher;
+use SkipCases;
 use Skipping;
 use Test::More;
 
 my $node =
   skipping_node('skip_changes', max_prepared_transactions => 10);
 $node->start;
-make_different($node);
 
 my $major = $node->safe_psql('postgres',
 	"SELECT current_setting('server_version_num')::int / 10000");
-
-# ---- the cases -----------------------------------------------------------
-
-# A name, what there is at first, and the steps: what is done, as SQL in the
-# case's schema or as code, and what the next cycle makes of the view "v" (or of
-# another one that is named): 'refreshed', 'skipped', or 'any' where a
-# refresh is needless but harmless.
 
 my $plain = q{
 	CREATE TABLE t (id int PRIMARY KEY, a text, unused int);
@@ -71,33 +58,6 @@ my $middle = q{
 	CREATE VIEW w2 AS SELECT id, a FROM w1;
 	CREATE MATERIALIZED VIEW v AS SELECT id, a FROM w2;
 };
-
-my $chain = q{
-	CREATE TABLE t (id int);
-	INSERT INTO t VALUES (1), (2), (3);
-	CREATE MATERIALIZED VIEW m AS SELECT DISTINCT id FROM t;
-	CREATE VIEW w AS SELECT id FROM m;
-	CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n, max(id) FROM w;
-};
-
-# Sessions that last longer than a step
-my %session;
-
-sub in_session
-{
-	my ($name, $sql) = @_;
-
-	return sub {
-		my ($schema) = @_;
-
-		$session{$name} //= session($node, 'postgres');
-		$session{$name}->query_safe("SET search_path = $schema");
-		$session{$name}->query_safe($sql);
-
-		# Not in a transaction, for else there is nothing to flush.
-		$session{$name}->query_safe('SELECT pg_stat_force_next_flush()');
-	};
-}
 
 my @cases = (
 	# DML
@@ -509,209 +469,6 @@ my @cases = (
 		]
 	],
 
-	# Materialized views below
-	[
-		chain => $chain . q{CREATE UNIQUE INDEX ON m (id);},
-		[ q{INSERT INTO t VALUES (1)}, 'skipped', m => 'refreshed' ],
-		[ q{INSERT INTO t VALUES (4)}, 'refreshed', m => 'refreshed' ],
-		[ q{DELETE FROM t WHERE id = 2}, 'refreshed', m => 'refreshed' ],
-		[ q{CREATE INDEX ON m (id, id)}, 'skipped', m => 'skipped' ]
-	],
-	[
-		chain_plain => $chain,
-		[ q{INSERT INTO t VALUES (4)}, 'refreshed', m => 'refreshed' ]
-	],
-	[
-		by_hand => q{
-			CREATE TABLE t (id int);
-			CREATE SCHEMA apart;
-			CREATE MATERIALIZED VIEW apart.m AS SELECT id FROM t;
-			CREATE UNIQUE INDEX ON apart.m (id);
-			CREATE MATERIALIZED VIEW v AS SELECT id FROM apart.m;
-		},
-		[ q{INSERT INTO t VALUES (1)}, 'skipped' ],
-		[ q{REFRESH MATERIALIZED VIEW apart.m}, 'refreshed' ],
-		[ q{REFRESH MATERIALIZED VIEW CONCURRENTLY apart.m}, 'skipped' ],
-		[
-			q{INSERT INTO t VALUES (2);
-			REFRESH MATERIALIZED VIEW CONCURRENTLY apart.m}, 'refreshed'
-		],
-		[ q{REFRESH MATERIALIZED VIEW v}, 'refreshed' ],
-		[ q{}, 'skipped' ],
-		[ q{REFRESH MATERIALIZED VIEW v WITH NO DATA}, 'refreshed' ],
-		[ q{GRANT SELECT ON v TO public}, 'any' ],
-		[ q{}, 'skipped' ]
-	],
-
-	# A refresh by a snapshot that is older than the worker's
-	[
-		repeatable => $plain,
-		[
-			in_session('repeatable',
-				'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t'),
-			'skipped'
-		],
-		[ q{INSERT INTO t VALUES (10)}, 'refreshed' ],
-		[ in_session('repeatable', 'REFRESH MATERIALIZED VIEW v; COMMIT'), 'refreshed' ],
-		[ q{}, 'skipped' ]
-	],
-	[
-		serializable => $plain . q{CREATE UNIQUE INDEX ON v (id);},
-		[
-			in_session('serializable',
-				'BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM t'),
-			'skipped'
-		],
-		[ q{DELETE FROM t WHERE id = 3}, 'refreshed' ],
-		[ in_session('serializable', 'REFRESH MATERIALIZED VIEW v'), undef ],
-		[ in_session('serializable', 'COMMIT'), 'refreshed' ],
-		[ q{}, 'skipped' ]
-	],
-	[
-		repeatable_below => q{
-			CREATE TABLE t (id int);
-			CREATE SCHEMA apart_too;
-			CREATE MATERIALIZED VIEW apart_too.m AS SELECT id FROM t;
-			CREATE MATERIALIZED VIEW v AS SELECT id FROM apart_too.m;
-		},
-		[
-			in_session('repeatable_below',
-				'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t'),
-			'skipped'
-		],
-		[
-			q{INSERT INTO t VALUES (1); REFRESH MATERIALIZED VIEW apart_too.m},
-			'refreshed'
-		],
-		[
-			in_session('repeatable_below',
-				'REFRESH MATERIALIZED VIEW apart_too.m; COMMIT'),
-			'refreshed'
-		]
-	],
-
-	# A function that refreshes the view, or does not
-	[
-		by_function => $plain . q{
-			CREATE FUNCTION v_refresh() RETURNS void LANGUAGE plpgsql
-			SET search_path = by_function AS $$
-			BEGIN
-				IF pg_try_advisory_xact_lock(1) THEN
-					REFRESH MATERIALIZED VIEW v;
-				END IF;
-			END $$;},
-		[ q{INSERT INTO t VALUES (10)}, 'refreshed' ],
-		[
-			sub {
-				$session{lock} = hold($node, 'postgres', 1);
-				take('by_function', 'INSERT INTO t VALUES (11)');
-			},
-			undef
-		],
-		[ sub { $session{lock}->quit; delete $session{lock} }, 'refreshed' ]
-	],
-
-	# GRANT writes the same row of a catalog as REFRESH does.
-	[
-		by_function_grant => $plain . q{
-			CREATE FUNCTION v_refresh() RETURNS void LANGUAGE plpgsql
-			SET search_path = by_function_grant AS $$
-			BEGIN
-				IF pg_try_advisory_xact_lock(2) THEN
-					REFRESH MATERIALIZED VIEW v;
-				END IF;
-				GRANT SELECT ON v TO public;
-			END $$;},
-		[ q{INSERT INTO t VALUES (10)}, 'refreshed' ],
-		[ q{}, 'skipped' ],
-		[
-			sub {
-				$session{grant} = hold($node, 'postgres', 2);
-				take('by_function_grant', 'INSERT INTO t VALUES (11)');
-			},
-			undef
-		],
-		[ sub { $session{grant}->quit; delete $session{grant} }, 'refreshed' ]
-	],
-	[
-		by_function_undone => $plain . q{
-			CREATE TABLE undo (done boolean);
-			INSERT INTO undo VALUES (false);
-			CREATE FUNCTION v_refresh() RETURNS void LANGUAGE plpgsql
-			SET search_path = by_function_undone AS $$
-			BEGIN
-				BEGIN
-					REFRESH MATERIALIZED VIEW v;
-					IF (SELECT done FROM undo) THEN
-						RAISE division_by_zero;
-					END IF;
-				EXCEPTION WHEN division_by_zero THEN
-					GRANT SELECT ON v TO public;
-				END;
-			END $$;},
-		[ q{INSERT INTO t VALUES (10)}, 'refreshed' ],
-		[ q{INSERT INTO t VALUES (11); UPDATE undo SET done = true}, undef ],
-		[ q{UPDATE undo SET done = false}, 'refreshed' ]
-	],
-	[
-		by_function_settings => $plain . q{
-			CREATE TABLE f (x float8);
-			INSERT INTO f VALUES (0.1 + 0.2);
-			DROP MATERIALIZED VIEW v;
-			CREATE MATERIALIZED VIEW v AS SELECT x::text FROM f;
-			CREATE FUNCTION v_refresh() RETURNS void LANGUAGE plpgsql
-			SET search_path = by_function_settings AS $$
-			BEGIN
-				IF pg_try_advisory_xact_lock(3) THEN
-					REFRESH MATERIALIZED VIEW v;
-				ELSE
-					SET LOCAL extra_float_digits = -5;
-					REFRESH MATERIALIZED VIEW v;
-				END IF;
-			END $$;},
-		[
-			sub {
-				$session{settings} = hold($node, 'postgres', 3);
-				take('by_function_settings', 'INSERT INTO f VALUES (1)');
-			},
-			undef
-		],
-		[
-			sub { $session{settings}->quit; delete $session{settings} },
-			'refreshed'
-		],
-		[ q{}, 'skipped' ]
-	],
-	[
-		by_procedure => $plain . q{
-			CREATE PROCEDURE v_refresh() LANGUAGE plpgsql AS $$
-			BEGIN
-				REFRESH MATERIALIZED VIEW by_procedure.v;
-				COMMIT;
-				PERFORM 1;
-				COMMIT;
-			END $$;},
-		[ q{INSERT INTO t VALUES (10)}, 'refreshed' ],
-		[ q{}, 'skipped' ],
-		[ q{DELETE FROM t}, 'refreshed' ],
-		[ q{}, 'skipped' ]
-	],
-	[
-		by_procedure_undone => $plain . q{
-			CREATE TABLE undo (done boolean);
-			INSERT INTO undo VALUES (false);
-			CREATE PROCEDURE v_refresh() LANGUAGE plpgsql AS $$
-			BEGIN
-				REFRESH MATERIALIZED VIEW by_procedure_undone.v;
-				IF (SELECT done FROM by_procedure_undone.undo) THEN
-					ROLLBACK;
-					GRANT SELECT ON by_procedure_undone.v TO public;
-				END IF;
-			END $$;},
-		[ q{INSERT INTO t VALUES (11); UPDATE undo SET done = true}, undef ],
-		[ q{UPDATE undo SET done = false}, 'refreshed' ]
-	],
-
 	# What cannot be known
 	[
 		row_type => q{
@@ -768,102 +525,8 @@ if ($major >= 18)
 	  ];
 }
 
-# Cases whose view can never be skipped
-my %never = map { $_ => 1 } qw(virtual_column row_type locks kept_elsewhere);
-
-# ---- how they are run ------------------------------------------------------
-
-# Take a step in a case's schema.
-sub take
-{
-	my ($schema, $sql) = @_;
-
-	change($node, "SET search_path = $schema;\n$sql");
-	return;
-}
-
-foreach my $case (@cases)
-{
-	my ($name, $setup) = @$case;
-
-	$node->safe_psql('postgres',
-		"CREATE SCHEMA $name; SET search_path = $name; $setup");
-}
-configure($node, views => join ', ', map { "$_->[0].*" } @cases);
-
-# Cycles that only establish what there is; all may be needed only once.
-my %outcome = next_outcomes($node);
-is(scalar(grep { $_ ne 'refreshed' } values %outcome),
-	0, 'at first, all views are refreshed');
-%outcome = next_outcomes($node);
-is( join(' ',
-		grep { $outcome{$_} ne 'skipped' && !$never{s/[.].*//r} }
-		  sort keys %outcome),
-	'', 'then, nothing has changed');
-
-for (my $round = 1; ; $round++)
-{
-	my %step;
-	my @late;
-
-	foreach my $case (@cases)
-	{
-		my ($name, undef, @steps) = @$case;
-		my $step = $steps[ $round - 1 ] or next;
-		my $action = $step->[0];
-
-		$step{$name} = $step;
-		push @late, $name unless defined $step->[1];
-		if (ref $action) { $action->($name) }
-		else { take($name, $action) }
-	}
-	last unless %step;
-
-	# What one process finds unchanged, another one does as well.
-	configure($node,
-		'bigbrotr_refresher.max_workers' => $round % 2 ? 1 : 2);
-
-	%outcome = next_outcomes($node);
-	foreach my $case (@cases)
-	{
-		my $name = $case->[0];
-		my $step = $step{$name} or next;
-		my ($action, $expected, %others) = @$step;
-		my $what = ref $action ? 'in a session' : $action =~ s/\s+/ /gr;
-
-		%others = (v => $expected, %others) if defined $expected;
-		foreach my $view (sort keys %others)
-		{
-			my $outcome = $outcome{"$name.$view"} // 'missing';
-
-			if ($others{$view} eq 'any')
-			{
-				like($outcome, qr/^(refreshed|skipped)$/,
-					"$name.$view, $what: $outcome");
-			}
-			else
-			{
-				is($outcome, $others{$view},
-					"$name.$view, $what: $others{$view}");
-			}
-		}
-	}
-	is( join(' ', grep {
-				my $view = $_;
-				my ($name) = split /\./, $view;
-
-				!$step{$name} && $outcome{$view} ne 'skipped'
-				  && !$never{$name}
-		} sort keys %outcome),
-		'',
-		"round $round: without a change, nothing is refreshed");
-	is( different(
-			$node,
-			"c.relnamespace::regnamespace::text NOT IN ('apart', 'apart_too'"
-			  . join('', map { ", '$_'" } @late) . ')'),
-		'', "round $round: all views are what their queries return");
-}
-
-$_->quit foreach values %session;
+run_cases(
+	$node, \@cases,
+	never => [qw(virtual_column row_type locks kept_elsewhere)]);
 $node->stop;
 done_testing();
