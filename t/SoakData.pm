@@ -240,14 +240,18 @@ sub _guest
 	my ($scene) = @_;
 	my $name = $scene->pick('guest', 'visitor');
 
-	$scene->insist('postgres', 'DROP DATABASE IF EXISTS guest WITH (FORCE)');
+	my $leave = sub {
+		$scene->insist('postgres', "DROP DATABASE IF EXISTS $_ WITH (FORCE)")
+		  foreach ('guest', 'visitor');
+	};
+
+	# One may be there that came in the same burst.
+	$leave->();
 	$scene->insist('postgres', 'CREATE DATABASE guest');
 	$scene->repair_by(
 		sub {
 			$scene->set(databases => 'bigbrotr, shop');
-			$scene->insist('postgres',
-				"DROP DATABASE IF EXISTS $_ WITH (FORCE)")
-			  foreach ('guest', 'visitor');
+			$leave->();
 		});
 	$scene->insist('guest', q{
 		CREATE EXTENSION bigbrotr_refresher;
