@@ -133,18 +133,21 @@ wait_for_served('copy late postgres', 'what is dropped is forgotten');
 unlike(slurp_file($node->logfile), qr/FATAL/, 'quietly');
 
 # Launcher, logical replication's launcher and a worker leave one place of four:
-# that for a helper, once the workers of the other databases have gone.
-my $holder = hold($node, 'late', 1);
-$node->poll_query_until('postgres', "SELECT count(*) = 0
-	FROM pg_stat_activity WHERE backend_type = 'bigbrotr_refresher'")
-  or die 'the workers stay';
+# that for a helper, once nobody else has something to do.
 $node->safe_psql('late', q{
 	CREATE FUNCTION a_refresh() RETURNS void LANGUAGE plpgsql AS
 	$$BEGIN PERFORM pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1); END$$;
 	CREATE FUNCTION b_refresh() RETURNS void LANGUAGE plpgsql AS
 	$$BEGIN PERFORM pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1); END$$;
-	ALTER DATABASE late SET bigbrotr_refresher.views = 'a, b';
-	ALTER DATABASE late SET bigbrotr_refresher.max_workers = 2});
+	ALTER DATABASE late SET bigbrotr_refresher.max_workers = 2;
+	ALTER DATABASE late SET bigbrotr_refresher.views = 'a, b'});
+$node->poll_query_until('late', q{SELECT count(DISTINCT view) = 2
+	FROM bigbrotr_refresher.history WHERE view IN ('a', 'b')})
+  or die 'the new list is not refreshed';
+$node->poll_query_until('postgres', q{SELECT bool_and(state = 'resting'
+	AND pid IS NULL AND next_due > now()) FROM bigbrotr_refresher.status()})
+  or die 'not all rest';
+my $holder = hold($node, 'late', 1);
 $node->safe_psql('late', 'SELECT bigbrotr_refresher.run()');
 $node->poll_query_until('late', "SELECT count(*) = 2 FROM pg_locks
 	WHERE locktype = 'advisory' AND NOT granted")
