@@ -16,6 +16,7 @@ use Windows;
 my @targets = ('by_xid', 'by_second', 'by_time');
 my $node = windows_node(
 	'windows',
+	allows_streaming => 'logical',
 	interval => '1d',
 	views => join(', ', @targets));
 $node->start;
@@ -115,6 +116,38 @@ is( $node->safe_psql('postgres',
 $reader->query_safe('COMMIT');
 is(preview('by_time'), '', 'without a transaction, nobody does');
 
+# A walsender does if its client sends SQL, but not while it streams.
+my $sender = session($node, 'postgres', replication => 'database');
+my $sender_pid = $sender->query_safe('SELECT pg_backend_pid()');
+$sender->query_safe('BEGIN');
+$sender->query_safe('SELECT write(3)');
+is(preview('by_time'), $sender_pid, 'SQL in a walsender holds back windows');
+is(preview('by_xid'), $sender_pid, 'also by transaction');
+$sender->query_safe('COMMIT');
+$sender->quit;
+$node->safe_psql('postgres', q{
+	CREATE PUBLICATION nothing;
+	SELECT pg_create_logical_replication_slot('stream', 'pgoutput')});
+my $stream = IPC::Run::start(
+	[
+		'pg_recvlogical', '--start', '-n', '-S', 'stream', '-f', '-',
+		'-o', 'proto_version=1', '-o', 'publication_names=nothing',
+		'-d', $node->connstr('postgres')
+	],
+	'<', '/dev/null', '>', '/dev/null', '2>', '/dev/null');
+$node->poll_query_until('postgres',
+	"SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'")
+  or die 'nothing is streamed';
+is(preview('by_time'), '', 'a walsender that streams does not');
+$stream->signal('INT');
+$stream->finish;
+$node->poll_query_until('postgres',
+	"SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'stream'")
+  or die 'the stream does not end';
+$node->safe_psql('postgres', q{
+	SELECT pg_drop_replication_slot('stream');
+	DROP PUBLICATION nothing});
+
 # By transaction, it is whoever has the oldest number.
 $reader->query_safe('RESET track_activities');
 $reader->query_safe('BEGIN');
@@ -171,6 +204,7 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION gate() RETURNS int LANGUAGE sql AS 'SELECT pg_advisory_xact_lock(71); SELECT 1';
 	CREATE VIEW gated AS SELECT 1 AS n;
 	CREATE MATERIALIZED VIEW slow AS SELECT n FROM gated;
+	CREATE MATERIALIZED VIEW slow_too AS SELECT n FROM gated;
 	CREATE OR REPLACE VIEW gated AS SELECT gate() AS n;
 });
 configure($node, views => 'slow');
@@ -191,6 +225,27 @@ is( $node->safe_psql('postgres', q{
 	't', 'and is not waited for');
 $gate->quit;
 configure_and_rest($node, views => join(', ', @targets));
+
+# An event trigger may write something.
+$gate = hold($node, 'postgres', 71);
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION on_refresh() RETURNS event_trigger LANGUAGE plpgsql AS $$
+	BEGIN PERFORM public.write(11); END $$;
+	CREATE EVENT TRIGGER on_refresh ON ddl_command_end
+		WHEN TAG IN ('REFRESH MATERIALIZED VIEW') EXECUTE FUNCTION on_refresh()});
+configure($node, views => 'slow_too');
+wait_for_waiter($node, 'postgres', 71);
+$node->safe_psql('postgres', "SELECT bigbrotr_refresher.refresh('by_time')");
+is( $node->safe_psql('postgres', q{
+		SELECT until::timestamptz < (SELECT xact_start FROM pg_stat_activity
+			WHERE backend_type = 'bigbrotr_refresher') - interval '5 s'
+		FROM bigbrotr_refresher.windows WHERE target = 'public.by_time'}),
+	't', 'one that may write by an event trigger is waited for');
+$gate->quit;
+configure_and_rest($node, views => join(', ', @targets));
+is($node->safe_psql('postgres', 'SELECT count(*) FROM rows WHERE kind = 11'),
+	'1', 'what it has written is there');
+$node->safe_psql('postgres', 'DROP EVENT TRIGGER on_refresh; DROP FUNCTION on_refresh()');
 
 # ---- again from the beginning, in parts ---------------------------------------------
 

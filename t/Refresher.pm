@@ -471,8 +471,8 @@ sub no_worker_failed
 # for waiting, and not just all of them together.
 sub session
 {
-	my ($node, $database) = @_;
-	my $session = $node->background_psql($database);
+	my ($node, $database, %options) = @_;
+	my $session = $node->background_psql($database, %options);
 
 	$session->set_query_timer_restart;
 	return $session;

@@ -15,8 +15,10 @@
  * had not begun, so it began no earlier than anything that look saw.  It
  * keeps this bound for as long as it is prepared.
  *
- * We ignore autovacuum, walsenders, and parallel workers (we look at their
- * leaders).  We also ignore processes of ours that do nothing but refresh a
+ * We ignore autovacuum, and parallel workers (we look at their leaders).  We
+ * ignore walsenders that stream: they write nothing, and their transactions
+ * seem to be as old as the stream.  But a client of a walsender may also send
+ * SQL.  We also ignore processes of ours that do nothing but refresh a
  * materialized view.  These hold a lock on an object that nobody else knows,
  * so the lock table tells which they are, until the end of their transaction.
  *
@@ -34,10 +36,15 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
+#include "storage/spin.h"
+#include "tcop/cmdtag.h"
 #include "utils/backend_status.h"
+#include "utils/evtcache.h"
 #include "utils/timestamp.h"
 
 #include "src/common/compat.h"
@@ -56,7 +63,9 @@ typedef struct WindowTransactions
 	VirtualTransactionId *ignored;
 } WindowTransactions;
 
+static bool window_look_fires_triggers(void);
 static void window_look_at_processes(WindowLook *look);
+static bool window_look_streams(const PgBackendStatus *entry);
 static TimestampTz window_look_at_process(const PgBackendStatus *entry,
 										  const WindowTransactions *before);
 static bool window_look_finds(const VirtualTransactionId *vxids, int nvxids,
@@ -131,15 +140,43 @@ window_look_for_xid(TransactionId xid, WindowLook *look)
 
 /*
  * Let looks by other processes ignore this process until the end of the
- * transaction, since it writes nothing that anybody could fold.
+ * transaction, in which it only refreshes a materialized view.  That writes
+ * nothing that anybody could fold, unless it fires an event trigger.
  */
 void
 window_look_past_me(void)
 {
 	LOCKTAG		tag;
 
-	if (window_look_lock_tag(&tag))
+	if (!window_look_fires_triggers() && window_look_lock_tag(&tag))
 		(void) LockAcquire(&tag, ShareLock, false, false);
+}
+
+/*
+ * Are there event triggers that REFRESH may fire?
+ */
+static bool
+window_look_fires_triggers(void)
+{
+	static const EventTriggerEvent events[] = {
+		EVT_DDLCommandStart, EVT_DDLCommandEnd, EVT_SQLDrop
+	};
+
+	for (size_t i = 0; i < lengthof(events); i++)
+	{
+		ListCell   *cell;
+
+		foreach(cell, EventCacheLookup(events[i]))
+		{
+			EventTriggerCacheItem *trigger = lfirst(cell);
+
+			if (trigger->tagset == NULL ||
+				bms_is_member(CMDTAG_REFRESH_MATERIALIZED_VIEW,
+							  trigger->tagset))
+				return true;
+		}
+	}
+	return false;
 }
 
 static void
@@ -162,11 +199,33 @@ window_look_at_processes(WindowLook *look)
 		if (entry->st_procpid != 0 && entry->st_procpid != MyProcPid &&
 			entry->st_databaseid == MyDatabaseId &&
 			entry->st_backendType != B_AUTOVAC_WORKER &&
-			entry->st_backendType != B_WAL_SENDER)
+			!window_look_streams(entry))
 			window_look_hold(look, entry->st_procpid,
 							 window_look_at_process(entry, &before));
 	}
 	pgstat_clear_backend_activity_snapshot();
+}
+
+/*
+ * Is this a walsender that streams?
+ */
+static bool
+window_look_streams(const PgBackendStatus *entry)
+{
+	bool		streams = false;
+
+	if (entry->st_backendType != B_WAL_SENDER)
+		return false;
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *sender = &WalSndCtl->walsnds[i];
+
+		SpinLockAcquire(&sender->mutex);
+		if (sender->pid == entry->st_procpid)
+			streams = sender->state != WALSNDSTATE_STARTUP;
+		SpinLockRelease(&sender->mutex);
+	}
+	return streams;
 }
 
 /*
@@ -200,7 +259,8 @@ window_look_at_process(const PgBackendStatus *entry,
 	if (process != NULL &&
 		window_look_finds(before->running, before->nrunning, vxid))
 		return entry->st_proc_start_timestamp;
-	if (entry->st_backendType == B_BACKEND &&
+	if ((entry->st_backendType == B_BACKEND ||
+		 entry->st_backendType == B_WAL_SENDER) &&
 		(entry->st_state == STATE_RUNNING ||
 		 entry->st_state == STATE_FASTPATH) &&
 		entry->st_activity_start_timestamp != 0)
