@@ -629,6 +629,7 @@ merge_diff_delete_unpaired(MergeDiff *diff)
 		MergeEntry *entry = merge_entry(diff->table, i);
 		MergeRow	row;
 
+		CHECK_FOR_INTERRUPTS();
 		if (entry->paired)
 			continue;
 		row.hash = entry->hash;

@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "src/refresh/merge_table.h"
@@ -133,6 +134,7 @@ merge_table_link(MergeTable *table)
 		MergeEntry *entry = merge_entry(table, i);
 		uint32	   *head = &table->heads[(uint32) entry->hash & table->mask];
 
+		CHECK_FOR_INTERRUPTS();
 		entry->next = *head;
 		entry->linked = true;
 		*head = i;
