@@ -188,6 +188,21 @@ release($session, 1, 2);
 wait_for_line($node, 'cycle_completed', $offset);
 $session->query_safe("SELECT pg_advisory_lock($_)") foreach (1, 2);
 
+# The bootstrap superuser may not log in.
+$node->safe_psql('postgres', 'CREATE ROLE admin SUPERUSER LOGIN');
+{
+	local $ENV{PGUSER} = 'admin';
+
+	$node->safe_psql('postgres', qq{ALTER ROLE "$superuser" NOLOGIN});
+	$offset = start_cycle('gate_1, gate_2');
+	wait_for_refreshing('gate_1 gate_2');
+	pass('helpers connect as the worker does, which needs no LOGIN');
+	release($session, 1, 2);
+	wait_for_line($node, 'cycle_completed', $offset);
+	$node->safe_psql('postgres', qq{ALTER ROLE "$superuser" LOGIN});
+}
+$session->query_safe("SELECT pg_advisory_lock($_)") foreach (1, 2);
+
 # ---- what ends before what begins ----------------------------------------------
 
 # A third process is free all the while.

@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "storage/dsm.h"
 #include "storage/ipc.h"
@@ -41,7 +42,7 @@ typedef struct CycleHelperArgs
 {
 	dsa_pointer slot;			/* claimed by the worker */
 	Oid			database;
-	Oid			role;
+	Oid			role;			/* InvalidOid: the bootstrap superuser */
 } CycleHelperArgs;
 
 /* The helpers of this cycle, in the worker */
@@ -171,7 +172,11 @@ cycle_start_helpers(int wanted)
 
 	args.slot = claim_slot();
 	args.database = MyDatabaseId;
+
+	/* Connect as the worker did: the bootstrap superuser may lack LOGIN. */
 	args.role = GetSessionUserId();
+	if (args.role == BOOTSTRAP_SUPERUSERID)
+		args.role = InvalidOid;
 	while (cycle_team.nhelpers < wanted && cycle_start_helper(&args))
 		cycle_team.nhelpers++;
 	cycle_say_missing(wanted, cycle_team.nhelpers);
