@@ -1,4 +1,5 @@
-# Faults of the clock and of the disk, for the tests of a whole server.
+# Faults of the clock, of the disk and of starts, for the tests of a whole
+# server.
 #
 #     use Faults;
 #
@@ -14,7 +15,11 @@
 #     disk_full($node, 'on', '*/16400');    # nor any file of this path alone
 #     disk_full($node, 'off');
 #
-# Both can be changed at any time, whether the server runs or not, and hold
+#     hold_starts($node, 'on');             # whatever is started now waits
+#     starts_waiting($node);                # how many do, or did
+#     hold_starts($node, 'off');            # and now goes on
+#
+# All can be changed at any time, whether the server runs or not, and hold
 # from that moment on for all of its processes; a restart changes nothing.
 #
 # The clock is what the server has as the time of the day: now(), the times in
@@ -48,13 +53,17 @@ use PostgreSQL::Test::Utils;
 
 our @EXPORT = qw(
   faults_missing add_faults set_clock disk_full disk_failures
+  hold_starts starts_waiting
 );
 
 # The file of all that is wrong has the clock's offset in microseconds, the
-# number of the writes that have failed, and the patterns of a full disk.
+# number of the writes that have failed, whether starts are held, how many
+# processes that has stopped, and the patterns of a full disk.
 my $size = 4096;
 my $failures_at = 8;
-my $patterns_at = 16;
+my $held_at = 16;
+my $waiting_at = 24;
+my $patterns_at = 32;
 
 my $library;
 my $missing;
@@ -126,14 +135,40 @@ sub disk_full
 	return;
 }
 
+# hold_starts($node, 'on'), hold_starts($node, 'off'): processes that the server
+# starts wait before they do anything, be it even to answer a client.
+sub hold_starts
+{
+	my ($node, $on) = @_;
+
+	die "\"$on\" is neither on nor off" unless $on =~ /^(on|off)$/;
+	_put($node, $held_at, pack('q', $on eq 'on' ? 1 : 0));
+	return;
+}
+
+# How many processes have been held so far when they started.
+sub starts_waiting
+{
+	my ($node) = @_;
+
+	return _get($node, $waiting_at);
+}
+
 # How many writes have failed so far because of a full disk.
 sub disk_failures
 {
 	my ($node) = @_;
+
+	return _get($node, $failures_at);
+}
+
+sub _get
+{
+	my ($node, $offset) = @_;
 	my $bytes;
 
 	open(my $file, '<:raw', $node->{_faults}) or die "$node->{_faults}: $!";
-	sysseek($file, $failures_at, SEEK_SET);
+	sysseek($file, $offset, SEEK_SET);
 	sysread($file, $bytes, 8) == 8 or die "$node->{_faults}: $!";
 	close($file);
 	return unpack('q', $bytes);

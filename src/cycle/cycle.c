@@ -327,5 +327,12 @@ bigbrotr_refresher_helper_main(Datum main_arg)
 	SetConfigOption("search_path", queue_search_path(queue), PGC_USERSET,
 					PGC_S_OVERRIDE);
 
-	participant_run(queue, claim_queue_lock(), false);
+	/*
+	 * If the list has changed since it was planned, leave the cycle: the
+	 * leader ends it when it hears of that.
+	 */
+	settings_expect_reload();
+	status_reload();
+	if (refresher_view_list_hash == queue->list_hash)
+		participant_run(queue, claim_queue_lock(), false);
 }

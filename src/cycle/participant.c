@@ -56,9 +56,6 @@ static Queue *participant_queue;
 static LWLock *participant_lock;
 static CurrentView *participant_current;
 
-/* A hash of the list that the cycle is based on */
-static uint64 participant_list_hash;
-
 /* How many cores the machine has; not positive: unknown */
 static int	participant_cores;
 
@@ -126,7 +123,6 @@ participant_run(Queue *queue, LWLock *lock, bool leader)
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 
-	participant_list_hash = refresher_view_list_hash;
 	participant_cores = (int) sysconf(_SC_NPROCESSORS_ONLN);
 	for (;;)
 	{
@@ -161,7 +157,7 @@ participant_goes_on(const Queue *queue)
 	status_reload();
 	return (refresher_enabled || queue->insisted) &&
 		claim_news().served &&
-		refresher_view_list_hash == participant_list_hash;
+		refresher_view_list_hash == queue->list_hash;
 }
 
 /*

@@ -87,6 +87,7 @@ queue_init(Queue *queue, const RefreshPlan *plan, const QueueItem *items,
 	queue->start = start;
 	queue->forced = forced;
 	queue->insisted = forced && !refresher_enabled;
+	queue->list_hash = refresher_view_list_hash;
 	queue->nprocesses = nprocesses;
 	ConditionVariableInit(&queue->changed);
 	queue_add_views(queue, plan, items, places);

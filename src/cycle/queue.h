@@ -82,6 +82,7 @@ typedef struct Queue
 	bool		forced;			/* refresh unchanged views, too */
 	bool		whole;			/* all views of the list are due */
 	bool		insisted;		/* go on even if the worker is disabled */
+	uint64		list_hash;		/* of the list that was planned */
 	int			nviews;
 	Size		edges_offset;	/* of an array of int, from the start */
 	Size		ranks_offset;	/* likewise: the views by rank, which change */

@@ -123,6 +123,8 @@ bigbrotr_refresher_launcher_main(Datum main_arg)
 	process_handle_signals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	refresh_force_settings();
+	settings_expect_reload();
+	(void) settings_reload();
 	claim_launcher_attach();
 	state.turn_context = AllocSetContextCreate(TopMemoryContext,
 											   "bigbrotr_refresher launcher",

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * faults.c
- *	  A clock that is wrong and a disk that is full, for tests of a server.
+ *	  A clock that is wrong, a disk that is full, and processes that are slow
+ *	  to start, for tests of a server.
  *
  * This library is loaded before the C library (LD_PRELOAD) and answers in its
  * place.  What is wrong stands in a file that all processes of the server have
@@ -14,6 +15,9 @@
  *
  * A disk is full for what was opened by a path that matches a pattern.  The
  * path is noted when a file is opened, since there may be no /proc to ask.
+ *
+ * A process that is slow to start waits as soon as it is forked, with the
+ * signals blocked as the postmaster has them then.
  *
  * Copyright (c) 2026, the bigbrotr_refresher developers
  *
@@ -46,7 +50,9 @@ typedef struct Faults
 {
 	int64_t		clock_offset;	/* what the clock is ahead, in microseconds */
 	int64_t		disk_failures;	/* writes that have failed so far */
-	char		disk_full[FAULTS_SIZE - 16];	/* patterns, each ended by a
+	int64_t		starts_held;	/* processes wait when they are forked */
+	int64_t		starts_waiting; /* how many do, or did */
+	char		disk_full[FAULTS_SIZE - 32];	/* patterns, each ended by a
 												 * newline; "": none */
 } Faults;
 
@@ -61,6 +67,7 @@ static char faults_paths[FAULTS_MAX_FILE][FAULTS_MAX_PATH];
 #define DECLARE_REAL(name) static void *real_##name
 
 DECLARE_REAL(clock_gettime);
+DECLARE_REAL(fork);
 DECLARE_REAL(open);
 DECLARE_REAL(shm_open);
 DECLARE_REAL(close);
@@ -154,6 +161,21 @@ time(time_t *now)
 	if (now != NULL)
 		*now = wall.tv_sec;
 	return wall.tv_sec;
+}
+
+/* ---- processes ---- */
+
+pid_t
+fork(void)
+{
+	pid_t		child = REAL(fork) ();
+
+	if (child != 0 || faults == NULL || !faults->starts_held)
+		return child;
+	__atomic_fetch_add(&faults->starts_waiting, 1, __ATOMIC_RELAXED);
+	while (faults->starts_held && getppid() != 1)
+		usleep(1000);
+	return child;
 }
 
 /* ---- the disk ---- */
