@@ -317,5 +317,21 @@ is(history("view, coalesce(cycle_start::text, '-') = '-'"),
 	"public.bare|t\nheld|f\npublic.plain|t",
 	'each has a row of its own');
 
+# ---- clocks --------------------------------------------------------------------
+
+# Since 19, a session can choose the clock by which the server measures.
+SKIP:
+{
+	skip 'the server has one clock', 2
+	  if try_sql("SET timing_clock_source = 'tsc'") ne '';
+	$node->safe_psql('postgres',
+		q{CREATE FUNCTION clock_refresh() RETURNS void LANGUAGE sql AS $$
+		SELECT set_config('timing_clock_source', 'system', false) $$});
+	is(refresh('clock', "SET timing_clock_source = 'tsc'"),
+		'', 'the server\'s clock changes during a refresh');
+	is(history("view, duration BETWEEN '0' AND '1 min'"),
+		'public.clock|t', 'its duration is measured by another one');
+}
+
 $node->stop;
 done_testing();

@@ -12,32 +12,31 @@
 #ifndef ELAPSED_H
 #define ELAPSED_H
 
-#include "portability/instr_time.h"
+#include <time.h>
 
 /*
  * The monotonic clock in microseconds.  All processes of the machine read the
  * same one.
+ *
+ * The server's own macros (instr_time) may read another clock, which each
+ * session can choose, and which need not keep pace with the time of day.
  */
 static inline int64
 elapsed_clock(void)
 {
-	instr_time	now;
+	struct timespec now;
 
-	INSTR_TIME_SET_CURRENT(now);
-	return INSTR_TIME_GET_MICROSEC(now);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * INT64CONST(1000000) + now.tv_nsec / 1000;
 }
 
 /*
- * Microseconds since "then".
+ * Microseconds since "then", which is from elapsed_clock().
  */
 static inline int64
-elapsed_since(instr_time then)
+elapsed_since(int64 then)
 {
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	INSTR_TIME_SUBTRACT(now, then);
-	return INSTR_TIME_GET_MICROSEC(now);
+	return elapsed_clock() - then;
 }
 
 #endif							/* ELAPSED_H */

@@ -92,7 +92,7 @@ static volatile sig_atomic_t guarded_overdue = false;
 
 static bool guarded_there(GuardedTable table);
 static void guarded_start_timer(GuardedTable table);
-static void guarded_stop_timer(GuardedTable table, instr_time start);
+static void guarded_stop_timer(GuardedTable table, int64 start);
 static void guarded_cancel(void);
 static void guarded_report(const ErrorData *error, const char *label);
 static void guarded_lock(GuardedTable table, LOCKMODE lock);
@@ -153,7 +153,7 @@ guarded_run(GuardedTable table, LOCKMODE lock, GuardedAction action,
 	ResourceOwner owner = CurrentResourceOwner;
 	bool		outermost = !guarded_running;
 	volatile bool done = false;
-	instr_time	start;
+	int64		start;
 
 	if (guarded_lxid != compat_local_transaction_id())
 	{
@@ -164,7 +164,7 @@ guarded_run(GuardedTable table, LOCKMODE lock, GuardedAction action,
 	if (guarded_left[table] <= 0 || !guarded_there(table))
 		return false;
 
-	INSTR_TIME_SET_CURRENT(start);
+	start = elapsed_clock();
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
@@ -275,7 +275,7 @@ guarded_start_timer(GuardedTable table)
  * apart.  Then the request is lost, as if it had come too late.
  */
 static void
-guarded_stop_timer(GuardedTable table, instr_time start)
+guarded_stop_timer(GuardedTable table, int64 start)
 {
 	int64		elapsed = elapsed_since(start) / 1000;
 

@@ -83,13 +83,13 @@ cycle_run(const RefreshPlan *plan, QueueItem *items, TimestampTz start,
 {
 	Queue	   *queue = cycle_prepare(plan, items, start, forced);
 	bool		shared = cycle_team.segment != NULL;
-	instr_time	begin;
+	int64		begin;
 
 	memset(result, 0, sizeof(CycleResult));
 	result->total = queue->nviews;
 	cycle_report_start(result);
 	status_begin_cycle(start, result->total);
-	INSTR_TIME_SET_CURRENT(begin);
+	begin = elapsed_clock();
 
 	if (shared)
 	{

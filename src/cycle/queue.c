@@ -430,7 +430,7 @@ queue_take(Queue *queue, LWLock *lock, int *active)
 		taken = ranks[queue->first_rank];
 		view = &queue->views[taken];
 		queue_set_state(queue, view, QUEUE_RUNNING);
-		INSTR_TIME_SET_CURRENT(view->began);
+		view->began = elapsed_clock();
 		view->number = ++queue->nstarted;
 		*active = queue->nviews_in[QUEUE_READY] +
 			queue->nviews_in[QUEUE_RUNNING] +

@@ -11,7 +11,6 @@
 #define QUEUE_H
 
 #include "datatype/timestamp.h"
-#include "portability/instr_time.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
@@ -68,7 +67,7 @@ typedef struct QueueView
 	int			rank;			/* those of lower rank start first */
 	int			nwaits;			/* the views it reads that are not done */
 	TimestampTz reads_as_of;	/* the oldest data that it reads; 0: unknown */
-	instr_time	began;			/* when it was taken, for elapsed_since() */
+	int64		began;			/* when it was taken, by the monotonic clock */
 	TimestampTz started_at;		/* likewise, by the clock */
 	RefreshOutcome outcome;		/* pending, until it is done */
 	ViewState	known;			/* until it is done: as in its QueueItem */

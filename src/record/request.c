@@ -209,9 +209,9 @@ request_find(void)
 	const char *name = get_database_name(MyDatabaseId);
 	bool		listed = settings_database_is_listed(name);
 	Slot	   *slot;
-	instr_time	begin;
+	int64		begin;
 
-	INSTR_TIME_SET_CURRENT(begin);
+	begin = elapsed_clock();
 	(void) slots_area();
 	for (;;)
 	{
@@ -272,9 +272,9 @@ request_wait(Slot *slot, Request *request, StatusCounts *counts,
 {
 	bool		disabled = request->disabled;
 	RequestView view;
-	instr_time	good;			/* when there was last no trouble */
+	int64		good;			/* when there was last no trouble */
 
-	INSTR_TIME_SET_CURRENT(good);
+	good = elapsed_clock();
 	for (;;)
 	{
 		int64		patience = REQUEST_PATIENCE;
@@ -285,7 +285,7 @@ request_wait(Slot *slot, Request *request, StatusCounts *counts,
 			break;
 		troubled = view.orphaned || view.no_place || disabled;
 		if (!troubled)
-			INSTR_TIME_SET_CURRENT(good);
+			good = elapsed_clock();
 		if (view.orphaned)
 			patience += refresher_restart_interval * USECS_PER_SEC;
 		request_give_up(&view, elapsed_since(good) > patience, disabled);

@@ -57,7 +57,7 @@ typedef struct RefreshBeginning
 /* The counters of this process at the start of an attempt */
 typedef struct RefreshMeter
 {
-	instr_time	start;
+	int64		start;
 	BufferUsage buffers;
 	WalUsage	wal;
 } RefreshMeter;
@@ -373,7 +373,7 @@ refresh_limit_parallel(const char *name, int limit, int current)
 static void
 refresh_start_meter(RefreshMeter *meter)
 {
-	INSTR_TIME_SET_CURRENT(meter->start);
+	meter->start = elapsed_clock();
 	meter->buffers = pgBufferUsage;
 	meter->wal = pgWalUsage;
 }

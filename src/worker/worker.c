@@ -82,7 +82,7 @@ typedef struct WorkerArgs
 /* What the worker keeps from one turn of its loop to the next */
 typedef struct WorkerState
 {
-	instr_time	began;
+	int64		began;
 	Schedule   *schedule;
 	MemoryContext turn_context; /* reset with each turn */
 	MemoryContext plan_context; /* reset with each plan */
@@ -198,7 +198,7 @@ worker_begin(WorkerState *state)
 	claim_connected();
 	settings_expect_reload();
 	status_reload();
-	INSTR_TIME_SET_CURRENT(state->began);
+	state->began = elapsed_clock();
 
 	context = AllocSetContextCreate(TopMemoryContext,
 									"bigbrotr_refresher worker",
