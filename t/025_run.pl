@@ -419,14 +419,16 @@ is( $node->safe_psql(
 	'and is told so at once');
 
 # A transaction does not wait for what waits for it: be it for a view that it
-# has read, or for an advisory lock.
+# has read, for an advisory lock, or for a catalog that the plan needs.
 $node->safe_psql('postgres',
 	'CREATE MATERIALIZED VIEW plain AS SELECT 1 AS n');
 configure($node,
 	views => 'first, plain, held',
 	'bigbrotr_refresher.merge' => 'off',
 	'bigbrotr_refresher.refresh_timeout' => undef);
-foreach my $statement ('SELECT n FROM plain', 'SELECT pg_advisory_xact_lock(1)')
+foreach my $statement (
+	'SELECT n FROM plain', 'SELECT pg_advisory_xact_lock(1)',
+	'LOCK TABLE pg_extension')
 {
 	like(
 		run_sql('postgres', "BEGIN; $statement; $counts; COMMIT"),

@@ -72,7 +72,7 @@ static void request_look(const Slot *slot, const Request *request,
 						 RequestView *view);
 static void request_give_up(const RequestView *view, bool impatient,
 							bool disabled);
-static void request_refuse_deadlock(void);
+static void request_refuse_deadlock(const Slot *slot);
 static bool request_is_gone(const Slot *slot);
 static void request_raise_gone(void);
 static void request_raise_disabled(void);
@@ -296,7 +296,7 @@ request_wait(Slot *slot, Request *request, StatusCounts *counts,
 		if (ConditionVariableTimedSleep(&slots_shared->served,
 										troubled ? 1000 : DeadlockTimeout,
 										compat_wait_event()))
-			request_refuse_deadlock();
+			request_refuse_deadlock(slot);
 	}
 	ConditionVariableCancelSleep();
 	*counts = view.counts;
@@ -343,23 +343,26 @@ request_give_up(const RequestView *view, bool impatient, bool disabled)
 }
 
 /*
- * Raise an ERROR if a refresh of the cycle that we wait for waits for us.  The
- * server's deadlock detector cannot know, since we do not wait for a lock.  So
- * we check this as often as it would.
+ * Raise an ERROR if the cycle that we wait for waits for us: a refresh, the
+ * worker while it plans, or the launcher that is to start it.  The server's
+ * deadlock detector cannot know, since we do not wait for a lock.  So we check
+ * this as often as it would.
  */
 static void
-request_refuse_deadlock(void)
+request_refuse_deadlock(const Slot *slot)
 {
-	int			pids[STATUS_MAX_RUNNING];
+	int			pids[STATUS_MAX_RUNNING + 1];
 	int			npids = 0;
 
 	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	pids[npids++] = slot->data.pid != 0 && !request_is_gone(slot) ?
+		slot->data.pid : slots_shared->launcher_pid;
 	for (int i = 0; i < slots_shared->nrunning; i++)
 	{
 		const StatusRunning *running = &slots_shared->running[i];
 
 		if (running->pid != 0 && running->database == MyDatabaseId &&
-			npids < STATUS_MAX_RUNNING)
+			npids <= STATUS_MAX_RUNNING)
 			pids[npids++] = running->pid;
 	}
 	LWLockRelease(slots_shared->lock);
