@@ -38,6 +38,9 @@ ALTER SYSTEM SET bigbrotr_refresher.views =
 SELECT pg_reload_conf() \gset
 \c -
 SELECT * FROM say();
+SET bigbrotr_refresher.merge = off;
+SELECT view, advice FROM say() WHERE view IN ('v.merged', 'v.off_poor');
+RESET bigbrotr_refresher.merge;
 --
 -- Timeouts that are almost certainly meant to be in seconds are warned of, where
 -- they are set and by plan(), and are in force all the same.

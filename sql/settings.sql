@@ -127,6 +127,8 @@ SELECT pg_reload_conf() \gset
 \c -
 -- (Majors word bounds differently.)
 SELECT substring(view, 4)::int AS id, method, regexp_replace(error, ' \(.*', '') FROM bigbrotr_refresher.plan() ORDER BY 1;
+SELECT substring(view, 4)::int AS id, substring(advice, '(?:Write|Set|Give) .*') AS hint
+FROM bigbrotr_refresher.plan() WHERE error ~ 'cannot be set for one view$' AND advice ~ 'Write|Set |Give' ORDER BY 1;
 
 -- They hold for each view that a wildcard stands for; and for what is merged.
 CREATE SCHEMA mv;

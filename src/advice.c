@@ -49,12 +49,13 @@ advice_unserved(void)
 
 /*
  * Return the advice for a view, or NULL.  "known" is its state after the last
- * attempt, "skip_hint" says how to make it skippable, and "unserved" is the
- * result of advice_unserved().
+ * attempt, "skip_hint" says how to make it skippable, "window_advice" what
+ * its windows need, and "unserved" is the result of advice_unserved().
  */
 const char *
 advice_text(const PlanItem *item, const ViewState *known,
-			const char *skip_hint, const char *unserved)
+			const char *skip_hint, const char *window_advice,
+			const char *unserved)
 {
 	const RefreshTarget *target = &item->target;
 	StringInfoData advice;
@@ -76,6 +77,7 @@ advice_text(const PlanItem *item, const ViewState *known,
 					   psprintf("Its refresh function is not called, since it belongs to role \"%s\", which is not trusted: change the owner of the function, or drop it.",
 								target->refused));
 		advice_add(&advice, target->merge_hint);
+		advice_add(&advice, window_advice);
 		if (own.skip_unchanged)
 			advice_add(&advice, skip_hint);
 		advice_add_changes(&advice, target, known);

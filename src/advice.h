@@ -15,6 +15,8 @@
 
 extern const char *advice_unserved(void);
 extern const char *advice_text(const PlanItem *item, const ViewState *known,
-							   const char *skip_hint, const char *unserved);
+							   const char *skip_hint,
+							   const char *window_advice,
+							   const char *unserved);
 
 #endif							/* ADVICE_H */

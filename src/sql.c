@@ -57,7 +57,7 @@ typedef struct SqlRow
 	bool		nulls[SQL_STATUS_COLS];
 } SqlRow;
 
-static void sql_put_window(SqlRow *row, const RefreshTarget *target);
+static void sql_put_window(SqlRow *row, const WindowPreview *window);
 static void sql_take_search_path(void);
 static const pg_tz *sql_worker_zone(void);
 static bool sql_is_member(List *names, const char *name);
@@ -100,6 +100,8 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 		ChangeMark	mark;
 		const char *reason;
 		const char *hint;
+		WindowPreview window = {0};
+		bool		has_window;
 
 		CHECK_FOR_INTERRUPTS();
 		sql_put(&row, Int32GetDatum(i + 1));
@@ -118,10 +120,13 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 		sql_put(&row, BoolGetDatum(reason == NULL));
 		sql_put_text(&row, reason);
 		sql_put_text(&row, item->target.not_merged);
-		sql_put_text(&row, advice_text(item, &known, hint, unserved));
+		has_window = item->target.method == REFRESH_METHOD_WINDOW &&
+			window_preview(&item->target, known.failures > 0, &window);
+		sql_put_text(&row, advice_text(item, &known, hint, window.advice,
+									   unserved));
 		sql_put_time_of_day(&row, schedule_start_time(item));
 		sql_put_text(&row, view_settings_text(item->settings));
-		sql_put_window(&row, &item->target);
+		sql_put_window(&row, has_window ? &window : NULL);
 		Assert(row.ncols == SQL_PLAN_COLS);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row.values,
 							 row.nulls);
@@ -131,30 +136,27 @@ bigbrotr_refresher_plan(PG_FUNCTION_ARGS)
 
 /*
  * Put the window that would be folded now: five columns, null if there is
- * none.
+ * none (NULL).
  */
 static void
-sql_put_window(SqlRow *row, const RefreshTarget *target)
+sql_put_window(SqlRow *row, const WindowPreview *window)
 {
-	WindowPreview preview;
-
-	if (target->method != REFRESH_METHOD_WINDOW ||
-		!window_preview(target, &preview))
+	if (window == NULL)
 	{
 		for (int i = 0; i < 5; i++)
 			sql_put_null(row);
 		return;
 	}
-	sql_put_text(row, preview.after);
-	sql_put_text(row, preview.until);
-	if (preview.backlog >= 0)
-		sql_put(row, Int64GetDatum(preview.backlog));
+	sql_put_text(row, window->after);
+	sql_put_text(row, window->until);
+	if (window->backlog >= 0)
+		sql_put(row, Int64GetDatum(window->backlog));
 	else
 		sql_put_null(row);
-	if (preview.held)
+	if (window->held)
 	{
-		sql_put(row, Int32GetDatum(preview.pid));
-		sql_put(row, TimestampTzGetDatum(preview.since));
+		sql_put(row, Int32GetDatum(window->pid));
+		sql_put(row, TimestampTzGetDatum(window->since));
 	}
 	else
 	{

@@ -121,7 +121,7 @@ target_explain_missing(RefreshTarget *target)
 		target->detail = psprintf("%s is a %s, and only a materialized view can do without.",
 								  name,
 								  target_relkind_name(target->relkind));
-		target->hint = "Create a function of this name without arguments, or correct the name.";
+		target->hint = "Create a function of this name that takes no arguments or a window, or correct the name.";
 		return;
 	}
 	target->message = psprintf("materialized view or refresh function %s does not exist",
@@ -168,11 +168,15 @@ void
 target_explain_blocking(RefreshTarget *target, Form_pg_class class,
 						bool indexed)
 {
+	const char *merge = refresher_merge == MERGE_OFF ?
+		"\"" REFRESHER_NAME ".merge\"" : "its own \"merge\" in the list";
+
 	if (target->merge == MERGE_OFF)
 		target->merge_hint = indexed ?
-			psprintf("Readers wait for its refreshes: grant role \"%s\" TEMPORARY on the database, or set \"" REFRESHER_NAME ".merge\" to \"worker\".",
-					 target_role_name(class->relowner)) :
-			"Readers wait for its refreshes: set \"" REFRESHER_NAME ".merge\" to \"worker\", or create a unique index on columns of it, without a WHERE clause.";
+			psprintf("Readers wait for its refreshes: grant role \"%s\" TEMPORARY on the database, or set %s to \"worker\".",
+					 target_role_name(class->relowner), merge) :
+			psprintf("Readers wait for its refreshes: set %s to \"worker\", or create a unique index on columns of it, without a WHERE clause.",
+					 merge);
 }
 
 /*

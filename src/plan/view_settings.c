@@ -21,6 +21,8 @@
 #include "src/plan/view_list.h"
 #include "src/plan/view_settings.h"
 
+#define VIEW_SETTINGS_PREFIX REFRESHER_NAME "."
+
 /* The parameters of ours that can be set for one view */
 static const char *const view_settings_ours[] = {
 	"refresh_timeout",
@@ -34,6 +36,7 @@ static const char *const view_settings_ours[] = {
 
 static bool view_settings_is_ours(const char *name);
 static void view_settings_refuse(const char *name);
+static const char *view_settings_hint(const char *name);
 static void view_settings_set(const char *name, const char *value, Oid role,
 							  GucAction action, bool change);
 static bool view_settings_is_plain(const char *value);
@@ -168,9 +171,10 @@ view_settings_set(const char *name, const char *value, Oid role,
 }
 
 /*
- * Raise an ERROR if this parameter of the server cannot be set for one view.
+ * Raise an ERROR if this parameter cannot be set for one view.
  *
- * We refuse those that refresh_force_settings() sets, and those that RESET
+ * We refuse our other parameters, with our prefix or without.  We refuse
+ * those of the server that refresh_force_settings() sets, and those that RESET
  * ALL does not reset (the current role is among them).  We refuse
  * search_path, since the plan looks up names, too; and track_counts, since if
  * a refresh were not counted, the readers of the view would be skipped.
@@ -178,22 +182,44 @@ view_settings_set(const char *name, const char *value, Oid role,
 static void
 view_settings_refuse(const char *name)
 {
+	const char *hint;
 	bool		refused = strcmp(name, "search_path") == 0 ||
 		strcmp(name, "track_counts") == 0 ||
-		strncmp(name, REFRESHER_NAME ".", strlen(REFRESHER_NAME ".")) == 0 ||
+		strncmp(name, VIEW_SETTINGS_PREFIX, strlen(VIEW_SETTINGS_PREFIX)) == 0 ||
+		GetConfigOption(psprintf(VIEW_SETTINGS_PREFIX "%s", name),
+						true, false) != NULL ||
 		(GetConfigOptionFlags(name, true) & GUC_NO_RESET_ALL) != 0;
 
 	for (int i = 0; i < settings_nforced; i++)
 		refused = refused || strcmp(name, settings_forced[i].name) == 0;
 	if (!refused)
 		return;
+	hint = view_settings_hint(name);
 	ereport(ERROR,
 			(errcode(ERRCODE_CANT_CHANGE_RUNTIME_PARAM),
 			 errmsg("parameter \"%s\" cannot be set for one view", name),
-			 strcmp(name, "search_path") == 0 ?
-			 errhint("Give the view's function a \"SET search_path\" of its own.") :
-			 strcmp(name, "statement_timeout") == 0 ?
-			 errhint("Set \"refresh_timeout\" instead.") : 0));
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+/*
+ * What to write instead of a parameter that was refused, or NULL.
+ */
+static const char *
+view_settings_hint(const char *name)
+{
+	const char *rest = name + strlen(VIEW_SETTINGS_PREFIX);
+
+	if (strcmp(name, "search_path") == 0)
+		return "Give the view's function a \"SET search_path\" of its own.";
+	if (strcmp(name, "statement_timeout") == 0)
+		return "Set \"refresh_timeout\" instead.";
+	if (strncmp(name, VIEW_SETTINGS_PREFIX, strlen(VIEW_SETTINGS_PREFIX)) != 0)
+		rest = name;
+	else if (view_settings_is_ours(rest))
+		return psprintf("Write \"%s\", without the prefix.", rest);
+	if (strcmp(rest, "interval") == 0 || strcmp(rest, "start_time") == 0)
+		return "Write it after the name of the view, as in \"view @ 1h from 00:15\".";
+	return NULL;
 }
 
 /*

@@ -65,6 +65,9 @@
  */
 #define WINDOW_LEAST_TRANSACTIONS	100
 
+#define WINDOW_HINT \
+	"Say where the last window ended, by " REFRESHER_NAME ".set_window()."
+
 /* Seconds from the Unix epoch to that of PostgreSQL */
 #define WINDOW_EPOCH \
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
@@ -151,18 +154,32 @@ window_open(const RefreshTarget *target, WindowResult *result)
 /*
  * Find out what the next window of a target would be, if it were folded now.
  * Returns false if there is no checkpoint.  Needs a snapshot.
+ *
+ * We do not look whether a target without a checkpoint is empty, since that
+ * might wait for a lock.  It is not if its last attempt has "failed".
  */
 bool
-window_preview(const RefreshTarget *target, WindowPreview *preview)
+window_preview(const RefreshTarget *target, bool failed,
+			   WindowPreview *preview)
 {
 	Oid			type = target->window_type;
 	Checkpoint	checkpoint;
 	int64		limit;
 
 	memset(preview, 0, sizeof(WindowPreview));
-	if (!checkpoint_read(target_qualified_name(target), &checkpoint) ||
-		checkpoint.type != type)
+	if (!checkpoint_read(target_qualified_name(target), &checkpoint))
+	{
+		if (failed)
+			preview->advice = "No checkpoint of it was found. " WINDOW_HINT;
 		return false;
+	}
+	if (checkpoint.type != type)
+	{
+		preview->advice = "Its checkpoint is of another type than its function takes. " WINDOW_HINT;
+		return false;
+	}
+	if (type == XID8OID && checkpoint.foreign)
+		preview->advice = "Its checkpoint was not written by this server. " WINDOW_HINT;
 
 	limit = Max(window_limit(target, &checkpoint.look, false),
 				checkpoint.until);
@@ -273,7 +290,7 @@ window_refuse_rows(const RefreshTarget *target)
 			 OidIsValid(target->relid) ?
 			 errdetail("It is not known to be empty, so windows may have been folded into it before.") :
 			 errdetail("There is no table of this name, so nobody knows whether windows were folded before."),
-			 errhint("Say where the last window ended, by " REFRESHER_NAME ".set_window().")));
+			 errhint(WINDOW_HINT)));
 }
 
 static void
@@ -287,14 +304,14 @@ window_check(const RefreshTarget *target, const Checkpoint *checkpoint)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the checkpoint of %s is of type %s, but its refresh function takes %s",
 						name, checkpoint_kind(checkpoint->type), kind),
-				 errhint("Say where the last window ended, by " REFRESHER_NAME ".set_window().")));
+				 errhint(WINDOW_HINT)));
 	if (checkpoint->type == XID8OID && checkpoint->foreign)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the checkpoint of %s was not written by this server",
 						name),
 				 errdetail("It was restored from a dump or changed by hand. Transaction numbers mean nothing in another cluster."),
-				 errhint("Say where the last window ended, by " REFRESHER_NAME ".set_window().")));
+				 errhint(WINDOW_HINT)));
 }
 
 /*

@@ -42,11 +42,12 @@ typedef struct WindowPreview
 	bool		held;			/* somebody holds it back: */
 	int			pid;			/* 0: a prepared transaction */
 	TimestampTz since;			/* DT_NOBEGIN: unknown */
+	const char *advice;			/* what to do first, or NULL */
 } WindowPreview;
 
 extern List *window_open(const RefreshTarget *target, WindowResult *result);
 extern DestReceiver *window_receiver(WindowResult *result);
-extern bool window_preview(const RefreshTarget *target,
+extern bool window_preview(const RefreshTarget *target, bool failed,
 						   WindowPreview *preview);
 extern void window_set(const RefreshTarget *target, const char *until);
 
