@@ -259,8 +259,10 @@ WHERE view LIKE 'no.%' AND method IN ('merge', 'refresh') AND
 SET bigbrotr_refresher.skip_unchanged = on;
 SELECT DISTINCT regexp_replace(advice, '^No worker [^.]*\.databases[^.]*\. Add [^.]*\. ', '') AS advice,
 	min(view) AS for_example
-FROM bigbrotr_refresher.plan() WHERE view LIKE 'no.%' AND error IS NULL
+FROM bigbrotr_refresher.plan() WHERE view LIKE 'no.%' AND error IS NULL AND
+	view NOT LIKE 'no.by_function%'
 GROUP BY 1 ORDER BY 1;
+-- (Nothing can be done about what is not a materialized view.)
 SELECT view FROM bigbrotr_refresher.plan()
 WHERE NOT skippable AND error IS NULL AND
 	advice !~ '^No worker [^.]*\.databases[^.]*\. Add [^.]*\. [A-Z]';

@@ -146,10 +146,10 @@ static void change_append(ChangeReader *reader, const void *data, int size);
  * sees everything that the mark covers, and maybe more.
  *
  * Returns NULL, or the reason why there is no mark; then the view must be
- * considered changed, and *hint says what to do about it.  Both may be
- * allocated in the current memory context.  An ERROR is a reason, too, unless
- * the command was cancelled.  Needs a transaction and a snapshot for
- * catalogs; takes no lock on any table.
+ * considered changed, and *hint says what to do about it, or is NULL if
+ * nothing can be done.  Both may be allocated in the current memory context.
+ * An ERROR is a reason, too, unless the command was cancelled.  Needs a
+ * transaction and a snapshot for catalogs; takes no lock on any table.
  */
 const char *
 change_read_mark(Oid relid, ChangeMark *mark, const char **hint)
@@ -176,7 +176,7 @@ change_read_mark(Oid relid, ChangeMark *mark, const char **hint)
 	else if (call.reason != NULL)
 	{
 		reason = pstrdup(call.reason);
-		*hint = pstrdup(call.hint);
+		*hint = call.hint != NULL ? pstrdup(call.hint) : NULL;
 	}
 	MemoryContextDelete(context);
 	mark->known = reason == NULL;
@@ -322,7 +322,8 @@ change_read(ChangeCall *call)
 }
 
 /*
- * Can this view have a mark?  Returns NULL, or the reason why not.
+ * Can this view have a mark?  Returns NULL, or the reason why not, with a hint
+ * if something can be done about it.
  */
 static const char *
 change_check_view(Oid relid, const char **hint)
@@ -332,10 +333,7 @@ change_check_view(Oid relid, const char **hint)
 	Form_pg_class class;
 
 	if (!OidIsValid(relid))
-	{
-		*hint = "Only for a materialized view it is known what it reads.";
 		return "there is no relation of this name";
-	}
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	if (!HeapTupleIsValid(tuple))
 	{
@@ -344,10 +342,8 @@ change_check_view(Oid relid, const char **hint)
 	}
 	class = (Form_pg_class) GETSTRUCT(tuple);
 	if (class->relkind != RELKIND_MATVIEW)
-	{
-		reason = psprintf("it is a %s", target_relkind_name(class->relkind));
-		*hint = "Only for a materialized view it is known what it reads.";
-	}
+		reason = psprintf("it is a %s, and only of a materialized view it is known what it reads",
+						  target_relkind_name(class->relkind));
 	else if (!class->relispopulated)
 	{
 		reason = "it is not populated";
