@@ -183,4 +183,25 @@ like(
 	'and plan()');
 
 $node->stop;
+
+# ---- single-user mode ----------------------------------------------------------
+
+# It has no workers; only who asks for one is told.
+my ($stdout, $input) = ('', <<'SQL');
+CREATE MATERIALIZED VIEW single AS SELECT 1 AS x
+REFRESH MATERIALIZED VIEW single
+SELECT count(*) FROM bigbrotr_refresher.plan()
+SELECT bigbrotr_refresher.run()
+SQL
+run_log(
+	[
+		'postgres', '--single', '-D', $node->data_dir,
+		'-c', 'max_worker_processes=8', 'postgres'
+	],
+	'<', \$input, '>', \$stdout, '2>', \$stderr)
+  or die "single-user mode: $stderr";
+unlike($stderr, qr/WARNING/, 'single-user mode: no complaint');
+is(scalar(() = $stderr =~ /ERROR/g), 1, 'but that nobody can run a cycle');
+like($stderr, qr/ERROR: .*is not running/, 'as the error says');
+
 done_testing();

@@ -98,6 +98,10 @@ launcher_register(void)
 {
 	BackgroundWorker launcher;
 
+	/* There are no background workers in single-user mode. */
+	if (!IsPostmasterEnvironment)
+		return false;
+
 	process_describe(&launcher, LAUNCHER_MAIN, LAUNCHER_TYPE, "launcher");
 	launcher.bgw_restart_time = refresher_restart_interval;
 	RegisterBackgroundWorker(&launcher);
