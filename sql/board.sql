@@ -149,7 +149,7 @@ COMMIT;
 -- Of 100,000 rows it reads the last 20,000.
 INSERT INTO bigbrotr_refresher.history (view, cycle_start, cycle_views, cycle_whole, started_at, duration, outcome, method, failures,
 	wal_bytes, shared_blks_hit, shared_blks_read, temp_blks_read, temp_blks_written)
-SELECT 'old', c.at, 8, true, c.at - interval '1 day', '1 s', 'refreshed', 'merge', 0, 0, 0, 0, 0, 0
+SELECT 'old', c.at, 8, NULL, c.at - interval '1 day', '1 s', 'refreshed', 'merge', 0, 0, 0, 0, 0, 0
 FROM cycle, generate_series(1, 100000) AS n, LATERAL (SELECT start - n * interval '10 s' AS at) AS c;
 ANALYZE bigbrotr_refresher.history;
 CREATE FUNCTION rows_read() RETURNS numeric LANGUAGE sql AS $$
