@@ -78,11 +78,13 @@ source_update() {
 	lists=$(suite_folder source)
 	mirror=$(debian_mirror)
 	mkdir -p "$lists/lists/partial" "$lists/cache/archives/partial"
-	echo "deb-src [signed-by=$KEYRING] $mirror $codename main" \
-		>"$lists/sources.list"
 	# apt does not wait for another one that does the same.
 	exec 8>"$lists/lock"
 	flock -w 600 8 || die "$lists is in use"
+	# Whoever reads it now must find it whole.
+	echo "deb-src [signed-by=$KEYRING] $mirror $codename main" \
+		>"$lists/sources.new"
+	mv "$lists/sources.new" "$lists/sources.list"
 	suite_apt source apt-get -o APT::Update::Error-Mode=any update >&2 ||
 		die "could not fetch the lists of sources"
 	exec 8>&-
