@@ -87,7 +87,8 @@ sub run_sql
 {
 	my ($database, $sql) = @_;
 	my ($code, $out, $err) =
-	  $node->psql($database, "\\set VERBOSITY verbose\n$sql");
+	  $node->psql($database, "\\set VERBOSITY verbose\n$sql",
+		timeout => $PostgreSQL::Test::Utils::timeout_default);
 
 	return $out . $err;
 }
