@@ -17,6 +17,8 @@ my $kind = '';    # of tests: regress, isolation, tap
 my $failures = 0; # among those of this kind
 my $script = '';  # the TAP script being run,
 my @said;         # what it, or pg_regress, said so far,
+my @wrong;        # of that, its failed cases and what follows each,
+my $is_wrong = 0; # whether that is where we are,
 my @cases = (0, 0); # and how many of its cases passed and failed
 my @failed;
 
@@ -42,12 +44,15 @@ sub count
 	return;
 }
 
-# Print what the failed test said, as far as one wants to read it.
+# Print what the failed test said, as far as one wants to read it, and last what
+# failed.
 sub show_said
 {
 	splice(@said, 0, -200);
-	show("    $_") foreach @said;
+	splice(@wrong, 100);
+	show("    $_") foreach @said, @wrong ? ('what failed:', @wrong) : ();
 	@said = ();
+	@wrong = ();
 	return;
 }
 
@@ -56,6 +61,8 @@ sub start_script
 	($script) = @_;
 	@cases = (0, 0);
 	@said = ();
+	@wrong = ();
+	$is_wrong = 0;
 	return;
 }
 
@@ -116,6 +123,8 @@ sub tap_line
 		return;
 	}
 	push @said, $line;
+	$is_wrong = $1 eq 'not ok' if $line =~ /^((?:not )?ok)\b/;
+	push @wrong, $line if $is_wrong;
 	return;
 }
 
