@@ -435,6 +435,11 @@ worker_gather(WorkerState *state)
 	DecideFacts facts = {0};
 	ClaimNews	news;
 
+	/*
+	 * Look for a request first.  What was set before a cycle was asked for
+	 * holds for that cycle.
+	 */
+	facts.run_requested = request_wanted() != 0;
 	status_reload();
 	status_set_time_zone(pg_get_timezone_name(session_timezone));
 	news = claim_news();
@@ -447,7 +452,6 @@ worker_gather(WorkerState *state)
 	facts.plan_outdated = state->plan == NULL ||
 		state->plan_hash != refresher_view_list_hash ||
 		state->heard != told_heard();
-	facts.run_requested = request_wanted() != 0;
 	facts.clock = GetCurrentTimestamp();
 	facts.awaited = state->awaited;
 	facts.timed_out = state->timed_out;
@@ -473,7 +477,8 @@ worker_turn(WorkerState *state)
 		case DECIDE_REST_DISABLED:
 			state->awaited = DT_NOEND;
 			status_set_state(STATUS_DISABLED, 0);
-			request_refuse();
+			if (facts.run_requested)
+				request_refuse();
 			return true;
 		case DECIDE_REST:
 			state->awaited = decision.until;
