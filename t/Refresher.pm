@@ -528,9 +528,15 @@ sub crash
 	wait_until(
 		"the server notices that $pid was killed",
 		sub {
+			my $gone = !kill(0, $pid);
+
+			# Once it answers, the postmaster has logged how it ended.
+			run_log(
+				[ 'pg_isready', '-q', '-h', $node->host, '-p', $node->port ])
+			  if $gone;
 			$log = log_since($node, $offset);
 			return $log =~ /all server processes terminated; reinitializing/
-			  || (!kill(0, $pid) && $log !~ /terminated by signal 9/);
+			  || ($gone && $log !~ /terminated by signal 9/);
 		});
 	return 0 if $log !~ /reinitializing/;
 	wait_for_line($node, 'database system is ready to accept connections', $offset);
