@@ -19,12 +19,7 @@ my $node = new_node(
 	allows_streaming => 1);
 $node->start;
 
-my $make = q{
-	CREATE EXTENSION bigbrotr_refresher;
-	CREATE TABLE work (at timestamptz);
-	CREATE FUNCTION work_refresh() RETURNS void LANGUAGE sql
-		AS 'INSERT INTO work VALUES (clock_timestamp())';
-};
+my $make = "CREATE EXTENSION bigbrotr_refresher; $make_work";
 
 sub query
 {

@@ -26,12 +26,6 @@ sub query
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-my $make = q{
-	CREATE TABLE work (at timestamptz);
-	CREATE FUNCTION work_refresh() RETURNS void LANGUAGE sql
-		AS 'INSERT INTO work VALUES (clock_timestamp())';
-};
-
 # The databases that are served, by the status.  (A copy has the history of what
 # it was copied from, so nothing is due in it.)
 sub served
@@ -50,10 +44,10 @@ sub wait_for_served
 	return;
 }
 
-query($make . 'CREATE EXTENSION bigbrotr_refresher');
+query($make_work . 'CREATE EXTENSION bigbrotr_refresher');
 wait_for_served('postgres', 'a database is served once it has the extension');
 query('CREATE DATABASE late');
-$node->safe_psql('late', $make);
+$node->safe_psql('late', $make_work);
 configure_and_rest($node);
 is(served(), 'postgres', 'one without is not');
 is(query('SELECT count(*) FROM bigbrotr_refresher.status()'), 1,

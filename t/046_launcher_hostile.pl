@@ -32,13 +32,7 @@ sub wait_for_work
 		"SELECT count(*) > $before FROM work");
 }
 
-query(q{
-	CREATE EXTENSION bigbrotr_refresher;
-	CREATE ROLE weak LOGIN;
-	CREATE TABLE work (at timestamptz);
-	CREATE FUNCTION work_refresh() RETURNS void LANGUAGE sql
-		AS 'INSERT INTO work VALUES (clock_timestamp())';
-});
+query("CREATE EXTENSION bigbrotr_refresher; CREATE ROLE weak LOGIN; $make_work");
 ok(wait_for_work(), 'one of all databases is served');
 
 # A worker that came for one of all databases serves one that is named.

@@ -31,6 +31,24 @@ my $chain = q{
 	CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n, max(id) FROM w;
 };
 
+# refreshing_if_free(SCHEMA, LOCK, otherwise => SQL, always => SQL): a function that
+# refreshes the view "v" if this advisory lock is free, and what else it does.
+sub refreshing_if_free
+{
+	my ($schema, $lock, %sql) = @_;
+
+	return "CREATE FUNCTION v_refresh() RETURNS void LANGUAGE plpgsql
+		SET search_path = $schema AS \$\$
+		BEGIN
+			IF pg_try_advisory_xact_lock($lock) THEN
+				REFRESH MATERIALIZED VIEW v;
+			ELSE
+				@{[ $sql{otherwise} // '' ]}
+			END IF;
+			@{[ $sql{always} // '' ]}
+		END \$\$;";
+}
+
 my @cases = (
 	# Materialized views below
 	[
@@ -115,14 +133,7 @@ my @cases = (
 
 	# A function that refreshes the view, or does not
 	[
-		by_function => $plain . q{
-			CREATE FUNCTION v_refresh() RETURNS void LANGUAGE plpgsql
-			SET search_path = by_function AS $$
-			BEGIN
-				IF pg_try_advisory_xact_lock(1) THEN
-					REFRESH MATERIALIZED VIEW v;
-				END IF;
-			END $$;},
+		by_function => $plain . refreshing_if_free('by_function', 1),
 		[ q{INSERT INTO t VALUES (10)}, 'refreshed' ],
 		[ holding(1, 'INSERT INTO t VALUES (11)'), undef ],
 		[ releasing(1), 'refreshed' ]
@@ -130,15 +141,8 @@ my @cases = (
 
 	# GRANT writes the same row of a catalog as REFRESH does.
 	[
-		by_function_grant => $plain . q{
-			CREATE FUNCTION v_refresh() RETURNS void LANGUAGE plpgsql
-			SET search_path = by_function_grant AS $$
-			BEGIN
-				IF pg_try_advisory_xact_lock(2) THEN
-					REFRESH MATERIALIZED VIEW v;
-				END IF;
-				GRANT SELECT ON v TO public;
-			END $$;},
+		by_function_grant => $plain . refreshing_if_free(
+			'by_function_grant', 2, always => 'GRANT SELECT ON v TO public;'),
 		[ q{INSERT INTO t VALUES (10)}, 'refreshed' ],
 		[ q{}, 'skipped' ],
 		[ holding(2, 'INSERT INTO t VALUES (11)'), undef ],
@@ -170,16 +174,11 @@ my @cases = (
 			INSERT INTO f VALUES (0.1 + 0.2);
 			DROP MATERIALIZED VIEW v;
 			CREATE MATERIALIZED VIEW v AS SELECT x::text FROM f;
-			CREATE FUNCTION v_refresh() RETURNS void LANGUAGE plpgsql
-			SET search_path = by_function_settings AS $$
-			BEGIN
-				IF pg_try_advisory_xact_lock(3) THEN
-					REFRESH MATERIALIZED VIEW v;
-				ELSE
+			} . refreshing_if_free(
+				'by_function_settings', 3,
+				otherwise => q{
 					SET LOCAL extra_float_digits = -5;
-					REFRESH MATERIALIZED VIEW v;
-				END IF;
-			END $$;},
+					REFRESH MATERIALIZED VIEW v;}),
 		[ holding(3, 'INSERT INTO f VALUES (1)'), undef ],
 		[ releasing(3), 'refreshed' ],
 		[ q{}, 'skipped' ]

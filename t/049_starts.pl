@@ -24,12 +24,7 @@ my $node = add_faults(
 		'bigbrotr_refresher.max_workers' => 2));
 $node->start;
 
-my $make = q{
-	CREATE EXTENSION bigbrotr_refresher;
-	CREATE TABLE work (at timestamptz);
-	CREATE FUNCTION work_refresh() RETURNS void LANGUAGE sql
-		AS 'INSERT INTO work VALUES (clock_timestamp())';
-};
+my $make = "CREATE EXTENSION bigbrotr_refresher; $make_work";
 
 $node->safe_psql('postgres', $_)
   foreach $make, 'CREATE DATABASE shop', q{

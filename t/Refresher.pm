@@ -25,7 +25,7 @@ our @EXPORT = qw(
   events outcomes cycles $more
   worker_pid wait_for_pid wait_for_rest no_worker_failed
   session hold hold_worker wait_for_waiter
-  crash random_seed
+  crash random_seed $make_work
 );
 
 # The end of one of our lines, after the keys that a test names: new keys go to
@@ -36,6 +36,14 @@ my %is_parameter = map { $_ => 1 } qw(
   databases role restart_interval enabled views interval refresh_timeout
   lock_timeout
 );
+
+# Makes a table and a function that tells it each time that the worker calls it:
+# the target "work".
+our $make_work = q{
+	CREATE TABLE work (at timestamptz);
+	CREATE FUNCTION work_refresh() RETURNS void LANGUAGE sql
+		AS 'INSERT INTO work VALUES (clock_timestamp())';
+};
 
 # Our parameters may be named without their prefix.
 sub _parameter
