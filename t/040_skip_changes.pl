@@ -22,12 +22,6 @@ $node->start;
 my $major = $node->safe_psql('postgres',
 	"SELECT current_setting('server_version_num')::int / 10000");
 
-my $plain = q{
-	CREATE TABLE t (id int PRIMARY KEY, a text, unused int);
-	INSERT INTO t SELECT g, 'a' || g, g FROM generate_series(1, 9) AS g;
-	CREATE MATERIALIZED VIEW v AS SELECT id, a FROM t;
-};
-
 my $partitioned = q{
 	CREATE TABLE t (id int, a text, unused int) PARTITION BY RANGE (id);
 	CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10);

@@ -17,12 +17,6 @@ use Test::More;
 my $node = skipping_node('skip_refreshes');
 $node->start;
 
-my $plain = q{
-	CREATE TABLE t (id int PRIMARY KEY, a text, unused int);
-	INSERT INTO t SELECT g, 'a' || g, g FROM generate_series(1, 9) AS g;
-	CREATE MATERIALIZED VIEW v AS SELECT id, a FROM t;
-};
-
 my $chain = q{
 	CREATE TABLE t (id int);
 	INSERT INTO t VALUES (1), (2), (3);

@@ -22,7 +22,14 @@ use Refresher;
 use Skipping;
 use Test::More;
 
-our @EXPORT = qw(run_cases in_session holding releasing);
+our @EXPORT = qw(run_cases in_session holding releasing $plain);
+
+# What most cases begin with: a view of one table
+our $plain = q{
+	CREATE TABLE t (id int PRIMARY KEY, a text, unused int);
+	INSERT INTO t SELECT g, 'a' || g, g FROM generate_series(1, 9) AS g;
+	CREATE MATERIALIZED VIEW v AS SELECT id, a FROM t;
+};
 
 # Sessions that last longer than a step
 my %session;
