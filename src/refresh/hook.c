@@ -179,6 +179,7 @@ hook_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			 QueryCompletion *qc)
 {
 	RefreshMatViewStmt *refresh = NULL;
+	VariableSetStmt *set = NULL;
 	MergeResult merge;
 	bool		merged = false;
 	Oid			relid = InvalidOid;
@@ -192,14 +193,21 @@ hook_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		settings = state_settings();
 	}
 
+	if (IsA(pstmt->utilityStmt, VariableSetStmt))
+		set = (VariableSetStmt *) pstmt->utilityStmt;
+
 	if (merge_is_wanted(pstmt))
 		merged = merge_command(pstmt, queryString, context, qc, &merge);
 	if (!merged)
 		hook_run(pstmt, queryString, readOnlyTree, context, params, queryEnv,
 				 dest, qc);
 
-	if (IsA(pstmt->utilityStmt, VariableSetStmt))
-		refresh_after_set((VariableSetStmt *) pstmt->utilityStmt);
+	/*
+	 * A procedure that rolls back may have freed the plan of its CALL, so do
+	 * not access pstmt any more.  Neither SET nor REFRESH can do that.
+	 */
+	if (set != NULL)
+		refresh_after_set(set);
 
 	/*
 	 * The view is locked now.  If its name meant something else before, we
