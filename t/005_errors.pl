@@ -15,6 +15,7 @@ my $node = new_node(
 	'errors',
 	enabled => 'off',
 	'bigbrotr_refresher.retry_interval' => 0,
+	wal_level => 'logical',
 	deadlock_timeout => '100ms');
 $node->start;
 $node->safe_psql(
@@ -109,6 +110,24 @@ like(
 	report($log, 'missing'),
 	qr/^WARNING: .* view=missing $duration sqlstate=42883 error="materialized view or refresh function \\"missing\\" does not exist"$more\nDETAIL: .*\nHINT: /,
 	'what does not exist is reported likewise');
+
+# ---- a replication slot ---------------------------------------------------------
+
+# The plugin refuses to start, after the slot was acquired.
+$node->safe_psql(
+	'postgres', q{
+	SELECT pg_create_logical_replication_slot('held', 'pgoutput');
+	CREATE FUNCTION slot_refresh() RETURNS void LANGUAGE sql AS
+		$$SELECT count(*) FROM pg_logical_slot_peek_binary_changes('held', NULL, NULL)$$;
+	CREATE TABLE slots (active bool);
+	CREATE FUNCTION slots_refresh() RETURNS void LANGUAGE sql AS
+		$$INSERT INTO slots SELECT active FROM pg_replication_slots$$;
+});
+$log = cycle($node, views => 'slot, slots');
+like(outcomes($log), qr/^slot:\w+ slots$/, 'a view fails that reads a slot');
+is($node->safe_psql('postgres', 'SELECT DISTINCT active FROM slots'),
+	'f', 'which it does not keep');
+$node->safe_psql('postgres', q{SELECT pg_drop_replication_slot('held')});
 
 # ---- deadlock ---------------------------------------------------------------
 

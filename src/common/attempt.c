@@ -20,6 +20,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "replication/slot.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
@@ -85,6 +86,8 @@ attempt(AttemptAction action, void *arg, int timeout)
 		error = attempt_take_error();
 		AbortOutOfAnyTransaction();
 		PortalErrorCleanup();
+		if (MyReplicationSlot != NULL)
+			ReplicationSlotRelease();
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
