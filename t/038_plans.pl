@@ -111,6 +111,38 @@ is( $node->safe_psql('postgres',
 	'refresh merge merge function merge',
 	'the function is called as long as its owner is trusted');
 
+# ---- cancelled while it plans ------------------------------------------------------
+
+# Whoever catches the cancellation undoes what belongs to the block, and no less.
+my $session = session($node, 'postgres');
+$session->query_safe(
+	q{CREATE TABLE undone (); SELECT FROM bigbrotr_refresher.plan()});
+my $locker = session($node, 'postgres');
+$locker->query_safe('BEGIN; LOCK TABLE pg_catalog.pg_depend');
+my $caught = $session->query_safe(q{
+	SET statement_timeout = '1s';
+	DO $$
+	BEGIN
+		INSERT INTO undone DEFAULT VALUES;
+		PERFORM FROM bigbrotr_refresher.plan();
+		RAISE 'not cancelled';
+	EXCEPTION WHEN query_canceled THEN
+		NULL;
+	END
+	$$;
+	RESET statement_timeout;
+	SELECT 'caught'});
+$locker->query_safe('COMMIT');
+$locker->quit;
+is($caught, 'caught', 'a plan is cancelled, which is caught');
+is($session->query_safe('SELECT count(*) FROM undone'), 0,
+	'what was done before is undone');
+is( $node->safe_psql('postgres',
+		q{SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in trans%'}),
+	0,
+	'and no transaction is left open');
+$session->quit;
+
 nothing_broke($node);
 $node->stop;
 done_testing();
