@@ -144,7 +144,10 @@ bigbrotr_refresher_launcher_main(Datum main_arg)
 
 		/* Do not make other backends wait for us to read sinval messages. */
 		if (catchupInterruptPending)
+		{
 			ProcessCatchupInterrupt();
+			MemoryContextSwitchTo(state.turn_context);
+		}
 
 		if (settings_reload_pending())
 		{

@@ -161,7 +161,10 @@ bigbrotr_refresher_worker_main(Datum main_arg)
 
 		/* Do not make other backends wait for us to read sinval messages. */
 		if (catchupInterruptPending)
+		{
 			ProcessCatchupInterrupt();
+			MemoryContextSwitchTo(state.turn_context);
+		}
 
 		while (!worker_turn(&state))
 		{
