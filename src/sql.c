@@ -57,8 +57,18 @@ typedef struct SqlRow
 	bool		nulls[SQL_STATUS_COLS];
 } SqlRow;
 
+/* What to restore after names were looked up as the worker does */
+typedef struct SqlCaller
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} SqlCaller;
+
 static void sql_put_window(SqlRow *row, const WindowPreview *window);
-static void sql_take_search_path(void);
+static void sql_become_worker(Oid role, SqlCaller *caller);
+static void sql_be_caller(const SqlCaller *caller);
+static Oid	sql_find_worker_role(void);
 static const pg_tz *sql_worker_zone(void);
 static bool sql_is_member(List *names, const char *name);
 static void sql_put_status(ReturnSetInfo *rsinfo, const StatusReport *report);
@@ -173,12 +183,13 @@ sql_put_window(SqlRow *row, const WindowPreview *window)
 RefreshPlan *
 sql_plan_as_worker(void)
 {
-	int			nest_level = NewGUCNestLevel();
+	Oid			role = sql_worker_role();
+	SqlCaller	caller;
 	RefreshPlan *plan;
 
-	sql_take_search_path();
-	plan = plan_make(refresher_view_list, sql_worker_role());
-	AtEOXact_GUC(true, nest_level);
+	sql_become_worker(role, &caller);
+	plan = plan_make(refresher_view_list, role);
+	sql_be_caller(&caller);
 	return plan;
 }
 
@@ -191,20 +202,30 @@ sql_plan_as_worker(void)
 const char *
 sql_label_as_worker(const RefreshTarget *target)
 {
-	int			nest_level = NewGUCNestLevel();
+	SqlCaller	caller;
 	const char *label;
 
-	sql_take_search_path();
+	sql_become_worker(sql_find_worker_role(), &caller);
 	label = plan_label(refresher_view_list, target->relid);
-	AtEOXact_GUC(true, nest_level);
+	sql_be_caller(&caller);
 	return label ? label : target_qualified_name(target);
 }
 
+/*
+ * Take the worker's role, if it exists, and its search_path, if it is known.
+ * Only to look up names: schemas that the caller may not use are not in the
+ * caller's path.
+ */
 static void
-sql_take_search_path(void)
+sql_become_worker(Oid role, SqlCaller *caller)
 {
 	StatusNames names;
 
+	GetUserIdAndSecContext(&caller->userid, &caller->sec_context);
+	caller->guc_level = NewGUCNestLevel();
+	if (OidIsValid(role))
+		SetUserIdAndSecContext(role, caller->sec_context |
+							   SECURITY_LOCAL_USERID_CHANGE);
 	if (status_read_names(MyDatabaseId, &names) && names.search_path[0])
 	{
 		/* The worker cannot see the caller's temporary tables. */
@@ -215,6 +236,13 @@ sql_take_search_path(void)
 								 GUC_ACTION_SAVE, true, 0, false);
 		pfree(path);
 	}
+}
+
+static void
+sql_be_caller(const SqlCaller *caller)
+{
+	AtEOXact_GUC(true, caller->guc_level);
+	SetUserIdAndSecContext(caller->userid, caller->sec_context);
 }
 
 /*
@@ -238,10 +266,8 @@ sql_worker_zone(void)
 Oid
 sql_worker_role(void)
 {
-	Oid			role = BOOTSTRAP_SUPERUSERID;
+	Oid			role = sql_find_worker_role();
 
-	if (refresher_role[0])
-		role = get_role_oid(refresher_role, true);
 	if (!OidIsValid(role))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -249,6 +275,13 @@ sql_worker_role(void)
 						log_valid(refresher_role)),
 				 errhint("Create it, or correct \"" REFRESHER_NAME ".role\" and reload the configuration.")));
 	return role;
+}
+
+static Oid
+sql_find_worker_role(void)
+{
+	return refresher_role[0] ? get_role_oid(refresher_role, true) :
+		BOOTSTRAP_SUPERUSERID;
 }
 
 /*

@@ -72,6 +72,29 @@ run_in('one');
 is( $node->safe_psql('one', 'SELECT path FROM public.work'),
 	'pg_catalog, public', 'and a search_path');
 
+# All roles see the views under the names that the worker gives them, whatever
+# schemas they may use or have in their path.
+$node->safe_psql(
+	'one', q{
+	CREATE SCHEMA app;
+	CREATE MATERIALIZED VIEW app.failing AS SELECT 1 / 0 AS x WITH NO DATA;
+	CREATE ROLE watcher IN ROLE pg_monitor;
+	ALTER DATABASE one SET bigbrotr_refresher.views = '*'});
+foreach my $path ('app, public', "''")
+{
+	$node->safe_psql('one', "ALTER DATABASE one SET search_path = $path");
+	$node->safe_psql('one', 'SELECT FROM bigbrotr_refresher.run(true)');
+	is( $node->safe_psql(
+			'one', "SET search_path = public, app; $_
+			SELECT view, failures > 0 FROM bigbrotr_refresher.views"),
+		$path eq "''" ? 'app.failing|t' : 'failing|t',
+		"a failure is seen, with $path: $_")
+	  foreach ('', 'SET ROLE watcher;');
+}
+$node->safe_psql('one',
+	'DROP SCHEMA app CASCADE; ALTER DATABASE one RESET search_path;
+	 ALTER DATABASE one RESET bigbrotr_refresher.views');
+
 # What is malformed is refused when it is set, for a database as well.
 my (undef, undef, $error) = $node->psql('postgres',
 	"ALTER DATABASE one SET bigbrotr_refresher.views = 'a,,b'");

@@ -401,6 +401,10 @@ worker_publish_search_path(void)
 			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
 							 quote_identifier(name));
 	}
+
+	/* An empty path is known, too: it names no schema that can exist. */
+	if (names.len == 0)
+		appendStringInfoString(&names, "\"\"");
 	status_set_search_path(names.data);
 	pfree(names.data);
 	list_free(path);
