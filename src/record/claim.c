@@ -476,6 +476,7 @@ claim_write_notes(const uint32 *notes, int nnotes)
 	if (nnotes > slots_mine->notes_size)
 	{
 		slots_mine->nnotes = 0;
+		slots_mine->notes_size = 0;
 		if (DsaPointerIsValid(slots_mine->notes))
 			dsa_free(slots_area(), slots_mine->notes);
 		slots_mine->notes = InvalidDsaPointer;
