@@ -70,6 +70,7 @@ async def main():
     await connection.close()
     for part in options.parts:
         await PARTS[part](options)
+        await server.clean()
 
 
 asyncio.run(main())

@@ -22,6 +22,7 @@ async def measure(options):
         bigbrotr_refresher__databases="",
         bigbrotr_refresher__views="*",
         bigbrotr_refresher__interval=f"{interval}s")
+    await connection.execute("ALTER DATABASE bigbrotr IS_TEMPLATE true")
     await connection.close()
     server.control("restart")
     server.psql("postgres", "-c", f"CREATE DATABASE {TEMPLATE}")
@@ -87,7 +88,10 @@ async def measure(options):
     report.goal("the launcher's memory", private / 1024, 10, " MB")
     report.goal("wake-ups at rest", switches, 0)
     print()
-    await clean(count)
+    # It was no database of "*".
+    connection = await server.connect("postgres")
+    await connection.execute("ALTER DATABASE bigbrotr IS_TEMPLATE false")
+    await connection.close()
 
 
 async def spread(connection, count, interval):
@@ -148,15 +152,3 @@ def private_kb(pid):
     text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
     return sum(int(line.split()[1]) for line in text.splitlines()
                if line.startswith("Private_"))
-
-
-async def clean(count):
-    connection = await server.connect("postgres")
-    await server.configure(connection, bigbrotr_refresher__databases="",
-                           bigbrotr_refresher__interval="7d",
-                           max_worker_processes=None)
-    for n in range(count):
-        await connection.execute(f"DROP DATABASE {TEMPLATE}_{n}")
-    await connection.execute(f"DROP DATABASE {TEMPLATE}")
-    await connection.close()
-    server.control("restart")

@@ -94,6 +94,21 @@ async def configure(connection, **settings):
     await (await connect("postgres")).close()
 
 
+async def clean():
+    """Undo what a part has left behind: its settings and its databases."""
+    connection = await connect("postgres")
+    await connection.execute("ALTER SYSTEM RESET ALL")
+    await connection.close()
+    control("restart")
+    connection = await connect("postgres")
+    for row in await connection.fetch(
+            "SELECT datname FROM pg_database"
+            " WHERE datname NOT IN ('bigbrotr', 'postgres')"
+            " AND NOT datistemplate"):
+        await connection.execute(f"DROP DATABASE {row[0]} WITH (FORCE)")
+    await connection.close()
+
+
 async def serve(database, views):
     """Restart the server so that just this database is served, and return a
     connection to it when its first cycle has ended."""
