@@ -197,6 +197,17 @@ wait_until(
 	});
 $node->safe_psql('postgres', "ROLLBACK PREPARED 'p$turn'");
 
+# If the checkpoint is younger, it is not known when they began.
+$node->safe_psql('postgres', "BEGIN; SELECT write(5); PREPARE TRANSACTION 'before'");
+$node->safe_psql('postgres', q{SELECT bigbrotr_refresher.set_window('by_time', until)
+	FROM bigbrotr_refresher.windows WHERE target = 'public.by_time'});
+is( $node->safe_psql('postgres', q{SELECT held_back_by, held_back_since = prepared
+		FROM bigbrotr_refresher.views, pg_prepared_xacts WHERE view = 'by_time'}),
+	'0|t', 'one that is older than the checkpoint holds back since it was prepared');
+like($node->safe_psql('postgres', 'SELECT bigbrotr_refresher.board()'),
+	qr/a prepared transaction holds it back for \d/, 'which the board can show');
+$node->safe_psql('postgres', "COMMIT PREPARED 'before'");
+
 # ---- refreshes of views are not waited for ------------------------------------------
 
 my $gate = hold($node, 'postgres', 71);

@@ -41,7 +41,7 @@ typedef struct WindowPreview
 								 * transactions; -1: from the beginning */
 	bool		held;			/* somebody holds it back: */
 	int			pid;			/* 0: a prepared transaction */
-	TimestampTz since;			/* DT_NOBEGIN: unknown */
+	TimestampTz since;			/* when that began, or was prepared */
 	const char *advice;			/* what to do first, or NULL */
 } WindowPreview;
 

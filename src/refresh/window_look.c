@@ -304,6 +304,7 @@ window_look_at_prepared(const WindowLook *last, WindowLook *look)
 	for (int i = 0; i < nprepared; i++)
 	{
 		WindowPrepared *prepared = &look->prepared[look->nprepared];
+		TimestampTz prepared_at = look->prepared[i].since;
 
 		if (look->prepared[i].database != MyDatabaseId)
 			continue;
@@ -316,6 +317,10 @@ window_look_at_prepared(const WindowLook *last, WindowLook *look)
 		}
 		window_look_hold(look, 0, prepared->since);
 		look->nprepared++;
+
+		/* If it is not known when it began, it was there when prepared. */
+		if (look->since == DT_NOBEGIN)
+			look->since = prepared_at;
 	}
 }
 
