@@ -137,16 +137,14 @@ attempt_part(AttemptAction action, void *arg)
 		MemoryContextSwitchTo(caller);
 		error = attempt_take_error();
 		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(caller);
-		CurrentResourceOwner = owner;
-
-		/* The subtransaction has ended: whoever catches it has another one. */
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
+
+	/* Only now: whoever catches it must be outside of our subtransaction. */
+	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
 	return error;
 }
 
