@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "storage/sinval.h"
 #include "tcop/tcopprot.h"
 
 #include "src/common/attempt.h"
@@ -52,4 +53,19 @@ process_handle_signals(void)
 	pqsignal(SIGHUP, settings_handle_reload);
 	pqsignal(SIGINT, attempt_handle_cancel);
 	BackgroundWorkerUnblockSignals();
+}
+
+/*
+ * Read the sinval messages that other backends wait for us to read, if there
+ * are such.  Must be called outside of a transaction.
+ */
+void
+process_catch_up(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	/* Before 15.8, the server left us in another memory context. */
+	if (catchupInterruptPending)
+		ProcessCatchupInterrupt();
+	MemoryContextSwitchTo(caller);
 }

@@ -15,5 +15,6 @@
 extern void process_describe(BackgroundWorker *process, const char *function,
 							 const char *type, const char *detail);
 extern void process_handle_signals(void);
+extern void process_catch_up(void);
 
 #endif							/* PROCESS_H */

@@ -25,7 +25,6 @@
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/sinval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -141,13 +140,7 @@ bigbrotr_refresher_launcher_main(Datum main_arg)
 
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-
-		/* Do not make other backends wait for us to read sinval messages. */
-		if (catchupInterruptPending)
-		{
-			ProcessCatchupInterrupt();
-			MemoryContextSwitchTo(state.turn_context);
-		}
+		process_catch_up();
 
 		if (settings_reload_pending())
 		{

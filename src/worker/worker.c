@@ -34,7 +34,6 @@
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/sinval.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/memutils.h"
@@ -158,13 +157,7 @@ bigbrotr_refresher_worker_main(Datum main_arg)
 	{
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-
-		/* Do not make other backends wait for us to read sinval messages. */
-		if (catchupInterruptPending)
-		{
-			ProcessCatchupInterrupt();
-			MemoryContextSwitchTo(state.turn_context);
-		}
+		process_catch_up();
 
 		while (!worker_turn(&state))
 		{
