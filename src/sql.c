@@ -12,12 +12,10 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
@@ -68,7 +66,6 @@ typedef struct SqlCaller
 static void sql_put_window(SqlRow *row, const WindowPreview *window);
 static void sql_become_worker(Oid role, SqlCaller *caller);
 static void sql_be_caller(const SqlCaller *caller);
-static Oid	sql_find_worker_role(void);
 static const pg_tz *sql_worker_zone(void);
 static bool sql_is_member(List *names, const char *name);
 static void sql_put_status(ReturnSetInfo *rsinfo, const StatusReport *report);
@@ -205,7 +202,7 @@ sql_label_as_worker(const RefreshTarget *target)
 	SqlCaller	caller;
 	const char *label;
 
-	sql_become_worker(sql_find_worker_role(), &caller);
+	sql_become_worker(settings_role(), &caller);
 	label = plan_label(refresher_view_list, target->relid);
 	sql_be_caller(&caller);
 	return label ? label : target_qualified_name(target);
@@ -266,7 +263,7 @@ sql_worker_zone(void)
 Oid
 sql_worker_role(void)
 {
-	Oid			role = sql_find_worker_role();
+	Oid			role = settings_role();
 
 	if (!OidIsValid(role))
 		ereport(ERROR,
@@ -275,13 +272,6 @@ sql_worker_role(void)
 						log_valid(refresher_role)),
 				 errhint("Create it, or correct \"" REFRESHER_NAME ".role\" and reload the configuration.")));
 	return role;
-}
-
-static Oid
-sql_find_worker_role(void)
-{
-	return refresher_role[0] ? get_role_oid(refresher_role, true) :
-		BOOTSTRAP_SUPERUSERID;
 }
 
 /*

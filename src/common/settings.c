@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * settings.c
- *	  The parameters: reloading the configuration.
+ *	  The parameters: reloading the configuration, and what they name.
  *
  * All of our processes do that here, from whichever loop they are in.
  *
@@ -11,9 +11,11 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
+#include "utils/acl.h"
 #include "utils/guc.h"
 
 #include "src/common/settings.h"
@@ -112,4 +114,15 @@ settings_database_is_listed(const char *name)
 	for (int i = 0; i < list->nnames && !listed; i++)
 		listed = strcmp(list->names[i], name) == 0;
 	return listed;
+}
+
+/*
+ * The role of the workers, or InvalidOid if it does not exist.  Needs a
+ * transaction.
+ */
+Oid
+settings_role(void)
+{
+	return refresher_role[0] ? get_role_oid(refresher_role, true) :
+		BOOTSTRAP_SUPERUSERID;
 }

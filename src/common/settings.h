@@ -93,5 +93,6 @@ extern bool settings_reload_pending(void);
 extern bool settings_reload(void);
 extern int	settings_generation(void);
 extern bool settings_database_is_listed(const char *name);
+extern Oid	settings_role(void);
 
 #endif							/* SETTINGS_H */

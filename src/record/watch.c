@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
@@ -160,9 +159,5 @@ watch_settings(const VariableSetStmt *set, const RoleSpec *role)
 static bool
 watch_is_ours(const RoleSpec *role)
 {
-	Oid			ours = BOOTSTRAP_SUPERUSERID;
-
-	if (refresher_role[0] != '\0')
-		ours = get_role_oid(refresher_role, true);
-	return get_rolespec_oid(role, true) == ours;
+	return get_rolespec_oid(role, true) == settings_role();
 }
