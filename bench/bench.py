@@ -69,8 +69,8 @@ async def main():
         ("load before", " ".join(f"{x:.2f}" for x in os.getloadavg()))])
     await connection.close()
     for part in options.parts:
-        await PARTS[part](options)
         await server.clean()
+        await PARTS[part](options)
 
 
 asyncio.run(main())

@@ -22,7 +22,6 @@ async def measure(options):
         bigbrotr_refresher__databases="",
         bigbrotr_refresher__views="*",
         bigbrotr_refresher__interval=f"{interval}s")
-    await connection.execute("ALTER DATABASE bigbrotr IS_TEMPLATE true")
     await connection.close()
     server.control("restart")
     server.psql("postgres", "-c", f"CREATE DATABASE {TEMPLATE}")
@@ -88,10 +87,6 @@ async def measure(options):
     report.goal("the launcher's memory", private / 1024, 10, " MB")
     report.goal("wake-ups at rest", switches, 0)
     print()
-    # It was no database of "*".
-    connection = await server.connect("postgres")
-    await connection.execute("ALTER DATABASE bigbrotr IS_TEMPLATE false")
-    await connection.close()
 
 
 async def spread(connection, count, interval):

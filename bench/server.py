@@ -107,6 +107,9 @@ async def clean():
             " AND NOT datistemplate"):
         await connection.execute(f"DROP DATABASE {row[0]} WITH (FORCE)")
     await connection.close()
+    # pg_cron needs the database, but "*" must not stand for it.
+    psql("bigbrotr", "-c", "SET client_min_messages = warning",
+         "-c", "DROP EXTENSION IF EXISTS bigbrotr_refresher")
 
 
 async def serve(database, views):
