@@ -126,6 +126,32 @@ query("DROP DATABASE d$_") foreach 1 .. 9;
 wait_for_served('copy late postgres', 'what is dropped is forgotten');
 unlike(slurp_file($node->logfile), qr/FATAL/, 'quietly');
 
+# Views that take longer than their interval are always due.
+my @three = ('copy', 'late', 'postgres');
+foreach my $database (@three)
+{
+	$node->safe_psql(
+		$database, q{
+		TRUNCATE work;
+		CREATE OR REPLACE FUNCTION work_refresh() RETURNS void LANGUAGE sql
+			AS 'INSERT INTO work VALUES (now()); SELECT pg_sleep(1.5)'});
+}
+configure($node, interval => '1s');
+foreach my $database (@three)
+{
+	$node->poll_query_until($database, 'SELECT count(*) > 2 FROM work')
+	  or die "others keep $database from its turn";
+}
+pass('more databases than places, that are always due: all have their turn');
+foreach my $database (@three)
+{
+	$node->safe_psql(
+		$database, q{
+		CREATE OR REPLACE FUNCTION work_refresh() RETURNS void LANGUAGE sql
+			AS 'INSERT INTO work VALUES (now())'});
+}
+configure_and_rest($node, interval => '1d');
+
 # Launcher, logical replication's launcher and a worker leave one place of four:
 # that for a helper, once nobody else has something to do.
 $node->safe_psql('late', q{

@@ -207,6 +207,7 @@ claim_read(const Slot *slot, int64 clock, TimestampTz now, ClaimFacts *facts)
 		slots_news(slot) != slot->heard ||
 		slot->requested > Max(slot->served, slot->refused);
 	facts->starting_for = slot->starting == 0 ? -1 : clock - slot->starting;
+	facts->left_for = slot->left == 0 ? PG_INT64_MAX : clock - slot->left;
 	facts->pause_left = slot->not_before - clock;
 	facts->unreachable = slot->unreachable && !slot->unreachable_reported;
 	if (slot->data.next_due == DT_NOEND)
@@ -554,6 +555,7 @@ claim_release(StatusState state, TimestampTz next_due)
 	slot->data.next_due = next_due;
 	slot->latch = NULL;
 	slot->stays = false;
+	slot->left = elapsed_clock();
 	if (!slot->data.listed)
 		slot->used = false;
 	if (slots_shared->launcher_latch != NULL)

@@ -35,6 +35,7 @@ typedef struct ClaimFacts
 	bool		wanted;			/* there is a request, or news */
 	int64		starting_for;	/* microseconds since a worker was started;
 								 * -1: none is starting */
+	int64		left_for;		/* since a worker left; INT64_MAX: none has */
 	int64		due_in;			/* until it is due; INT64_MAX: never */
 	int64		pause_left;		/* until a worker may start */
 	bool		unreachable;	/* no worker could connect, which is not

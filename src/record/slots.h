@@ -47,6 +47,8 @@ typedef struct Slot
 								 * when views are due */
 	int64		starting;		/* monotonic: when its start was requested; 0:
 								 * it was not */
+	int64		left;			/* monotonic: when the last one left; 0: there
+								 * was none */
 	int64		not_before;		/* monotonic: no other one is started before
 								 * that */
 	int			failures;		/* of workers in a row */

@@ -30,6 +30,7 @@
 #define DECIDE_SOON (60 * USECS_PER_SEC)
 
 static Decision decide_work(const DecideFacts *facts);
+static bool decide_leaves(const DecideFacts *facts, const Decision *decision);
 static TimestampTz decide_start(const DecideFacts *facts);
 
 /*
@@ -45,7 +46,8 @@ decide_now(const DecideFacts *facts)
 }
 
 /*
- * Work comes first; without any, the worker leaves if it can.
+ * Work comes first.  Without any, or if others wait, the worker leaves if it
+ * can.
  */
 Decision
 decide(const DecideFacts *facts)
@@ -63,10 +65,12 @@ decide(const DecideFacts *facts)
 		return decision;
 	}
 	decision = decide_work(facts);
-	if (decision.action == DECIDE_REST && !facts->stays &&
-		(facts->others_wait ||
-		 decision.until - decide_now(facts) >= DECIDE_SOON))
+	if (!facts->stays && decide_leaves(facts, &decision))
+	{
 		decision.action = DECIDE_LEAVE;
+		if (decision.until == DT_NOBEGIN)
+			decision.until = decide_now(facts);
+	}
 	return decision;
 }
 
@@ -104,6 +108,21 @@ decide_work(const DecideFacts *facts)
 	else if (facts->prune_pending && decision.action == DECIDE_REST)
 		decision.action = DECIDE_PRUNE;
 	return decision;
+}
+
+/*
+ * Does the worker leave instead?  A worker that always has something due would
+ * never rest, so it makes way for others after a cycle, and has its turn again
+ * after them.  A request is served first.
+ */
+static bool
+decide_leaves(const DecideFacts *facts, const Decision *decision)
+{
+	if (decision->action == DECIDE_CYCLE)
+		return facts->others_wait && facts->had_turn && !facts->run_requested;
+	return decision->action == DECIDE_REST &&
+		(facts->others_wait ||
+		 decision->until - decide_now(facts) >= DECIDE_SOON);
 }
 
 /*

@@ -21,6 +21,7 @@ typedef struct DecideFacts
 								 * worker could continue */
 	bool		others_wait;	/* other databases wait for a worker, or this
 								 * worker is too old */
+	bool		had_turn;		/* this worker has run a cycle */
 	bool		plan_outdated;	/* a new plan must be made first */
 	bool		run_requested;	/* a cycle over all views */
 	bool		prune_pending;	/* the history has rows that are too old */
@@ -38,7 +39,7 @@ typedef enum DecideAction
 {
 	DECIDE_REST_DISABLED,		/* until there is a signal */
 	DECIDE_REST,				/* until "until", or a signal or request */
-	DECIDE_LEAVE,				/* ... and let another worker start then */
+	DECIDE_LEAVE,				/* let another worker start at "until" */
 	DECIDE_PLAN,
 	DECIDE_CYCLE,				/* whose schedule counts from "start" */
 	DECIDE_PRUNE				/* a bounded step, then decide again */

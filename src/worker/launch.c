@@ -38,8 +38,8 @@ launch_wait(const ClaimFacts *facts)
 }
 
 /*
- * Decide which workers to start: those that have been due for longest, up to
- * the limit of workers.  Workers that stay do not count, since they would keep
+ * Decide which workers to start: those that left longest ago, up to the limit
+ * of workers.  Workers that stay do not count, since they would keep
  * all others out.
  *
  * decision->order must have room for n numbers.
@@ -76,8 +76,9 @@ launch_decide(const ClaimFacts *facts, int n, int limit,
 }
 
 /*
- * Databases that have been due for longest come first, those that only have a
- * request or news last.
+ * Databases take turns: the one whose last worker left longest ago comes first.
+ * Then none waits for ever, whether it is due or only has a request or news,
+ * and even if others are due all the time.
  */
 static int
 launch_compare(const void *a, const void *b, void *arg)
@@ -86,6 +87,8 @@ launch_compare(const void *a, const void *b, void *arg)
 	const ClaimFacts *one = &facts[*(const int *) a];
 	const ClaimFacts *other = &facts[*(const int *) b];
 
+	if (one->left_for != other->left_for)
+		return one->left_for > other->left_for ? -1 : 1;
 	if (one->due_in != other->due_in)
 		return one->due_in < other->due_in ? -1 : 1;
 	return one < other ? -1 : 1;

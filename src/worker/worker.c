@@ -65,7 +65,7 @@
 
 /*
  * A worker older than this, in microseconds, makes way for another one even if
- * something is due soon: the views' functions make the server's caches grow.
+ * something is due: the views' functions make the server's caches grow.
  */
 #define WORKER_LIFETIME		(3600 * USECS_PER_SEC)
 
@@ -100,6 +100,7 @@ typedef struct WorkerState
 								 * none */
 	TimestampTz decided_at;		/* when it decided to sleep until then */
 	bool		timed_out;		/* the awaited time has come */
+	bool		had_turn;		/* it has run a cycle */
 	TimestampTz last_prune;
 	bool		prune_unfinished;	/* rows that are too old were left */
 	Oid			history;		/* its table; InvalidOid: there is none */
@@ -449,6 +450,7 @@ worker_gather(WorkerState *state)
 	facts.stays = worker_stays(state);
 	facts.others_wait = news.others_wait ||
 		elapsed_since(state->began) > WORKER_LIFETIME;
+	facts.had_turn = state->had_turn;
 	facts.plan_outdated = state->plan == NULL ||
 		state->plan_hash != refresher_view_list_hash ||
 		state->heard != told_heard();
@@ -495,6 +497,7 @@ worker_turn(WorkerState *state)
 			state->awaited = DT_NOEND;
 			state->timed_out = false;
 			worker_cycle(state, decision.start, decide_now(&facts));
+			state->had_turn = true;
 
 			/* Prune a batch even if the next cycle is already due. */
 			if (worker_prune_pending(state, facts.clock))

@@ -36,11 +36,15 @@ typedef struct Case
 
 /* enabled, outdated, requested, prune, clock, awaited, timed out, planned, next */
 #define FACTS(e, o, r, p, clock, awaited, t, planned, next) \
-	{true, e, true, false, o, r, p, clock, awaited, t, planned, next, HOUR}
+	{true, e, true, false, false, o, r, p, clock, awaited, t, planned, next, HOUR}
 
 /* served, enabled, stays, others wait; at ten seconds, the next at "next" */
 #define LEAVING(s, e, stays, others, next) \
-	{s, e, stays, others, 0, 0, 0, AT(10), NEVER, 0, AT(0), next, HOUR}
+	{s, e, stays, others, false, 0, 0, 0, AT(10), NEVER, 0, AT(0), next, HOUR}
+
+/* the same after a cycle: stays, others wait, requested */
+#define AGAIN(stays, others, r, next) \
+	{true, true, stays, others, true, 0, r, 0, AT(10), NEVER, 0, AT(0), next, HOUR}
 
 static const Case cases[] = {
 	{"nothing is due", FACTS(1, 0, 0, 0, AT(10), NEVER, 0, AT(0), AT(HOUR)),
@@ -97,11 +101,21 @@ static const Case cases[] = {
 	DECIDE_LEAVE, AT(69)},
 	{"due now, others wait: work", LEAVING(1, 1, 0, 1, AT(10)),
 	DECIDE_CYCLE, AT(10)},
+	{"due again, others wait: leave", AGAIN(0, 1, 0, AT(9)),
+	DECIDE_LEAVE, AT(9)},
+	{"a new view, others wait: leave", AGAIN(0, 1, 0, DT_NOBEGIN),
+	DECIDE_LEAVE, AT(10)},
+	{"due again, nobody waits: work", AGAIN(0, 0, 0, AT(9)),
+	DECIDE_CYCLE, AT(10)},
+	{"requested, others wait: work", AGAIN(0, 1, 1, AT(9)),
+	DECIDE_CYCLE, AT(10)},
+	{"due again, others wait, no history: work", AGAIN(1, 1, 0, AT(9)),
+	DECIDE_CYCLE, AT(10)},
 	{"others wait, no history: rest", LEAVING(1, 1, 1, 1, AT(HOUR)),
 	DECIDE_REST, AT(HOUR)},
 	{"disabled: leave", LEAVING(1, 0, 0, 0, AT(10)),
 	DECIDE_LEAVE, NEVER},
-	{"disabled, with news: hear them", {true, false, false, false, 1, 0, 0, AT(10), NEVER, 0, AT(0), AT(10), HOUR},
+	{"disabled, with news: hear them", {true, false, false, false, false, 1, 0, 0, AT(10), NEVER, 0, AT(0), AT(10), HOUR},
 	DECIDE_PLAN, 0},
 	{"disabled, no history: rest", LEAVING(1, 0, 1, 0, AT(10)),
 	DECIDE_REST_DISABLED, NEVER},

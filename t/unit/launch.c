@@ -28,8 +28,10 @@
 
 /* connectable, claimed, stays, wanted, starting for, due in, pause left */
 #define DB(connect, claimed, stays, wanted, starting, due, pause) \
-	{0, 1, "", connect, claimed, stays, wanted, starting, due, pause, false}
+	{0, 1, "", connect, claimed, stays, wanted, starting, NEVER, due, pause, false}
 #define DUE(in)			DB(1, 0, 0, 0, -1, in, 0)
+#define LEFT(ago, wanted, due) \
+	{0, 1, "", 1, 0, 0, wanted, -1, ago, due, 0, false}
 #define BUSY			DB(1, 1, 0, 0, -1, 0, 0)
 #define STAYS			DB(1, 1, 1, 0, -1, 0, 0)
 
@@ -58,6 +60,10 @@ static const Case cases[] = {
 	{"wanted, not due", 1, {DB(1, 0, 0, 1, -1, NEVER, 0)}, "0", 0, NEVER},
 	{"wanted, at work", 1, {DB(1, 1, 0, 1, -1, NEVER, 0)}, "", 0, NEVER},
 	{"wanted comes after due", 2, {DB(1, 0, 0, 1, -1, SECONDS(9), 0), DUE(-1)}, "10", 0, NEVER},
+	{"... unless that had its turn later", 2,
+	{LEFT(1, 0, -9), LEFT(2, 1, NEVER)}, "10", 0, NEVER},
+	{"what had no turn yet comes first", 3,
+	{LEFT(1, 0, -9), LEFT(2, 0, -5), DUE(-1)}, "21", 1, NEVER},
 	{"a pause after a failure", 1, {DB(1, 0, 0, 0, -1, -1, SECONDS(4))}, "", 0, SECONDS(4)},
 	{"... also if it is wanted", 1, {DB(1, 0, 0, 1, -1, -1, SECONDS(4))}, "", 0, SECONDS(4)},
 	{"the pause is over", 1, {DB(1, 0, 0, 0, -1, -1, -5)}, "0", 0, NEVER},
