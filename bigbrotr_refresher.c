@@ -238,7 +238,7 @@ define_limits(void)
 							NULL, NULL, NULL);
 	DefineCustomIntVariable(REFRESHER_NAME ".history_retention",
 							"Time for which the history of refreshes is kept.",
-							"0 means that none is written. The newest row of each view is always kept.",
+							"0 means that none is written.",
 							&refresher_history_retention, 30 * 24 * 60 * 60,
 							0, INT_MAX,
 							PGC_SUSET, GUC_UNIT_S,
