@@ -104,6 +104,57 @@ unlike(
 	qr/starting background worker process "bigbrotr_refresher: postgres"/,
 	'the settings of another role than theirs start no workers');
 
+# While the launcher waits for a lock on the roles, the worker ends for which the
+# next one has to wait.  (Its claim has gone before, and a stopped postmaster
+# does not hear of its end.)
+query(q{
+	CREATE ROLE refresher SUPERUSER LOGIN;
+	CREATE FUNCTION held_refresh() RETURNS void LANGUAGE plpgsql AS
+	$$BEGIN PERFORM pg_advisory_lock(1), pg_advisory_unlock(1); END$$});
+configure_and_rest($node,
+	databases => 'postgres',
+	role => 'refresher',
+	views => 'held, work');
+my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)$/m;
+my $asking = session($node, 'postgres');
+my $locking = session($node, 'postgres');
+my $holder = hold($node, 'postgres', 1);
+query('SELECT bigbrotr_refresher.run()');
+wait_for_waiter($node, 'postgres', 1);
+my $worker = worker_pid($node, 'postgres');
+my $done = query('SELECT count(*) FROM work') + 2;
+query('ALTER ROLE refresher CONNECTION LIMIT 9');
+$offset = log_size($node);
+kill 'STOP', $postmaster;
+my $staged = eval {
+	$holder->query_safe('SELECT pg_advisory_unlock(1)');
+	wait_until(
+		'the worker has left',
+		sub {
+			return $asking->query_safe(
+				"SELECT state FROM bigbrotr_refresher.status()
+				WHERE database = 'postgres'") eq 'resting';
+		});
+	$locking->query_safe('BEGIN; LOCK TABLE pg_authid');
+	$asking->query_safe('SELECT bigbrotr_refresher.run()');
+	wait_until(
+		'the launcher waits for the lock',
+		sub {
+			return $locking->query_safe(
+				"SELECT count(*) FROM pg_locks
+				WHERE relation = 'pg_authid'::regclass AND NOT granted") == 1;
+		});
+	1;
+};
+kill 'CONT', $postmaster;
+die $@ unless $staged;
+wait_for_line($node, "\\(PID $worker\\) exited with exit code 0", $offset);
+$locking->query_safe('COMMIT');
+ok( $node->poll_query_until('postgres',
+		"SELECT count(*) = $done FROM work"),
+	'the end of a worker is not missed while the launcher waits for a lock');
+$_->quit foreach ($asking, $locking, $holder);
+
 nothing_broke($node);
 $node->stop;
 done_testing();

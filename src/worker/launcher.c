@@ -285,8 +285,14 @@ launcher_start_workers(LauncherState *state, const ClaimFacts *facts,
 					   const LaunchDecision *decision)
 {
 	Oid			role;
+	bool		found = launcher_find_role(state, &role);
 
-	if (!launcher_find_role(state, &role))
+	/*
+	 * If we waited for a lock, that may have reset the latch, and a worker
+	 * may have ended meanwhile.  Nothing would wake us up for it again.
+	 */
+	launcher_forget_workers(state);
+	if (!found)
 	{
 		for (int i = 0; i < decision->nstarts; i++)
 		{
