@@ -403,6 +403,49 @@ foreach my $call ('run()', 'run(true)')
 is( $node->safe_psql('postgres', "SET ROLE granted; $counts"),
 	'4|3|1|0', 'who was granted it needs no other');
 
+# Connections that are there stay when a database refuses new ones, but no worker
+# can start.  Who has asked before the launcher knows is told so, too.
+my $closed =
+  qr/ERROR:  55000: the worker of database "closing" is not running\nDETAIL:  The database does not accept connections\.\nHINT:  Allow them by ALTER DATABASE\./;
+
+$node->safe_psql('postgres', 'CREATE DATABASE closing TEMPLATE unserved');
+configure_and_rest($node, databases => 'postgres, closing');
+wait_until('no worker serves it',
+	sub { return worker_pid($node, 'closing') eq '' });
+my $inside = session($node, 'closing', on_error_stop => 0);
+$pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity
+	WHERE backend_type = 'bigbrotr_refresher launcher'");
+kill 'STOP', $pid;
+$inside->query_until(qr/asked/,
+	"\\set VERBOSITY verbose\n\\echo asked\nSELECT FROM bigbrotr_refresher.run(true);\n");
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity
+	WHERE datname = 'closing' AND wait_event_type = 'Extension'})
+  or die 'nobody waits';
+$node->safe_psql('postgres',
+	'ALTER DATABASE closing ALLOW_CONNECTIONS false');
+kill 'CONT', $pid;
+wait_until(
+	'who waits for a worker that cannot connect is told so',
+	sub {
+		return $node->safe_psql('postgres',
+			q{SELECT state = 'idle' FROM pg_stat_activity
+			WHERE datname = 'closing' AND backend_type = 'client backend'}) eq 't';
+	});
+$inside->query('\echo done');
+like($inside->{stderr}, $closed, 'who waits for a worker that cannot connect is told so');
+foreach my $call ('run()', 'run(true)')
+{
+	$inside->{stderr} = '';
+	$inside->query("SELECT FROM bigbrotr_refresher.$call");
+	like($inside->{stderr}, $closed, "$call: and who comes later");
+}
+is( $inside->query('SELECT DISTINCT advice
+		FROM bigbrotr_refresher.plan() WHERE error IS NULL'),
+	'No worker refreshes it: the database does not accept connections. Allow them by ALTER DATABASE.',
+	'and plan() says so');
+$inside->quit;
+configure($node, databases => undef);
+
 # A view's own function would wait for itself.
 $node->safe_psql('postgres',
 	'CREATE FUNCTION self_refresh() RETURNS void

@@ -55,6 +55,7 @@ typedef struct RequestView
 	bool		refused;		/* because the worker is disabled */
 	bool		failed;			/* a worker has ended meanwhile */
 	bool		gone;			/* the database is not served any more */
+	bool		closed;			/* it refuses the worker that would start */
 	bool		orphaned;		/* there is neither worker nor launcher */
 	bool		no_place;		/* no worker slot is free */
 	StatusCounts counts;
@@ -63,6 +64,7 @@ typedef struct RequestView
 
 static bool request_is_listed(const char *name);
 static bool request_is_stopped(void);
+static bool request_is_closed(void);
 static bool request_may_enable(void);
 static Slot *request_find(void);
 static void request_make(Slot *slot, Request *request);
@@ -75,6 +77,7 @@ static void request_give_up(const RequestView *view, bool impatient,
 static void request_refuse_deadlock(const Slot *slot);
 static bool request_is_gone(const Slot *slot);
 static void request_raise_gone(void);
+static void request_raise_closed(void);
 static void request_raise_disabled(void);
 static void request_raise_not_running(const char *detail, const char *hint);
 
@@ -92,6 +95,11 @@ request_obstacle(const char **hint)
 	{
 		*hint = "It gets what the primary refreshes.";
 		return "the server is in recovery.";
+	}
+	if (request_is_closed())
+	{
+		*hint = "Allow them by ALTER DATABASE.";
+		return "the database does not accept connections.";
 	}
 	if (!slots_shared->registered)
 	{
@@ -152,6 +160,31 @@ request_is_stopped(void)
 }
 
 /*
+ * Is there no worker, and does this database not let one connect?
+ */
+static bool
+request_is_closed(void)
+{
+	HeapTuple	tuple;
+	Slot	   *slot;
+	bool		closed;
+
+	(void) slots_area();
+	LWLockAcquire(slots_shared->lock, LW_SHARED);
+	slot = slots_find(MyDatabaseId);
+	closed = slot == NULL || slot->data.pid == 0;
+	LWLockRelease(slots_shared->lock);
+	if (!closed)
+		return false;
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	closed = !((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
+	ReleaseSysCache(tuple);
+	return closed;
+}
+
+/*
  * Request a cycle over all views of this database now; with "wait", wait for
  * its end, and return its counts and its duration in microseconds.
  *
@@ -179,6 +212,8 @@ request_run(bool wait, StatusCounts *counts, int64 *duration)
 	if (!slots_shared->registered)
 		request_raise_not_running("When the server started, no background worker was left for it.",
 								  "Increase the configuration parameter \"max_worker_processes\", and restart the server.");
+	if (request_is_closed())
+		request_raise_closed();
 	slot = request_find();
 	request.insists = !refresher_enabled && slots_mine == NULL;
 	if (request.insists && !request_may_enable())
@@ -308,6 +343,7 @@ request_look(const Slot *slot, const Request *request, RequestView *view)
 {
 	LWLockAcquire(slots_shared->lock, LW_SHARED);
 	view->gone = request_is_gone(slot);
+	view->closed = !slot->connectable && slot->data.pid == 0;
 	view->served = !view->gone && slot->served >= request->number;
 	view->refused = slot->refused >= request->number;
 	view->failed = slot->ends != request->ends;
@@ -329,6 +365,8 @@ request_give_up(const RequestView *view, bool impatient, bool disabled)
 {
 	if (view->gone)
 		request_raise_gone();
+	if (view->closed)
+		request_raise_closed();
 	if (view->refused && (impatient || !disabled))
 		request_raise_disabled();
 	if (view->failed)
@@ -384,6 +422,13 @@ request_raise_gone(void)
 {
 	request_raise_not_running("The database is not to be served any more.",
 							  "See \"" REFRESHER_NAME ".databases\".");
+}
+
+static void
+request_raise_closed(void)
+{
+	request_raise_not_running("The database does not accept connections.",
+							  "Allow them by ALTER DATABASE.");
 }
 
 static void
