@@ -15,6 +15,7 @@ my $node = new_node(
 	'hostile',
 	databases => '*',
 	views => 'work',
+	max_prepared_transactions => 18,
 	interval => '1s');
 $node->start;
 
@@ -30,6 +31,23 @@ sub wait_for_work
 
 	return $node->poll_query_until('postgres',
 		"SELECT count(*) > $before FROM work");
+}
+
+# Have the launcher start a worker for "fence", twice: what it was told before has
+# been followed when the second one starts.
+sub wait_for_launcher
+{
+	foreach (1 .. 2)
+	{
+		my $since = log_size($node);
+
+		query('CREATE DATABASE fence');
+		wait_for_line($node,
+			'starting background worker process "bigbrotr_refresher: fence"',
+			$since);
+		query('DROP DATABASE fence WITH (FORCE)');
+	}
+	return;
 }
 
 query("CREATE EXTENSION bigbrotr_refresher; CREATE ROLE weak LOGIN; $make_work");
@@ -154,6 +172,28 @@ ok( $node->poll_query_until('postgres',
 		"SELECT count(*) = $done FROM work"),
 	'the end of a worker is not missed while the launcher waits for a lock');
 $_->quit foreach ($asking, $locking, $holder);
+
+# Each prepared transaction has news of its own, however many there are.
+my $started = qr/starting background worker process "bigbrotr_refresher: postgres"/;
+
+configure_and_rest($node, databases => 'postgres, fence', role => undef, views => 'work');
+query(join "\n", map {"
+	CREATE FUNCTION p${_}_refresh() RETURNS void LANGUAGE sql AS '';
+	BEGIN;
+	SELECT bigbrotr_refresher.refresh('p$_');
+	PREPARE TRANSACTION 'p$_';"} 1 .. 17);
+$offset = log_size($node);
+query(q{BEGIN; CREATE TABLE nothing (); PREPARE TRANSACTION 'none';
+	COMMIT PREPARED 'none'});
+wait_for_launcher();
+unlike(log_since($node, $offset), $started,
+	'a prepared transaction without news starts no worker');
+query("ROLLBACK PREPARED 'p$_'") foreach 1 .. 16;
+wait_for_launcher();
+unlike(log_since($node, $offset), $started, 'nor does one that is rolled back');
+query("COMMIT PREPARED 'p17'");
+wait_for_line($node, $started, $offset);
+pass('one with news does when it is committed');
 
 nothing_broke($node);
 $node->stop;

@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "access/twophase.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -41,6 +42,7 @@ static shmem_startup_hook_type slots_prev_shmem_startup;
 static void slots_shmem_request(void);
 static void slots_shmem_startup(void);
 static Size slots_fixed_size(void);
+static Size slots_prepared_size(void);
 static Size slots_shmem_size(void);
 static void *slots_place(void);
 
@@ -83,7 +85,9 @@ slots_shmem_startup(void)
 	{
 		dsa_area   *area;
 
-		memset(slots_shared, 0, slots_fixed_size());
+		memset(slots_shared, 0, slots_fixed_size() + slots_prepared_size());
+		slots_shared->prepared = (SlotsPrepared *)
+			((char *) slots_shared + slots_fixed_size());
 		slots_shared->lock = &GetNamedLWLockTranche(REFRESHER_NAME)->lock;
 		ConditionVariableInit(&slots_shared->served);
 		slots_shared->registered = *slots_registered;
@@ -111,15 +115,22 @@ slots_fixed_size(void)
 }
 
 static Size
+slots_prepared_size(void)
+{
+	return MAXALIGN(mul_size(max_prepared_xacts, sizeof(SlotsPrepared)));
+}
+
+static Size
 slots_shmem_size(void)
 {
-	return add_size(slots_fixed_size(), SLOTS_AREA_SIZE);
+	return add_size(add_size(slots_fixed_size(), slots_prepared_size()),
+					SLOTS_AREA_SIZE);
 }
 
 static void *
 slots_place(void)
 {
-	return (char *) slots_shared + slots_fixed_size();
+	return (char *) slots_shared + slots_fixed_size() + slots_prepared_size();
 }
 
 /*

@@ -13,6 +13,7 @@
 #ifndef SLOTS_H
 #define SLOTS_H
 
+#include "access/xact.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -86,18 +87,11 @@ typedef struct Slot
 	StatusData	data;
 } Slot;
 
-/*
- * Size of a prepared transaction's name, and the maximum number of prepared
- * transactions with news
- */
-#define SLOTS_GID_SIZE		200
-#define SLOTS_MAX_PREPARED	16
-
 /* A prepared transaction, and the news to tell when it commits */
 typedef struct SlotsPrepared
 {
 	int			news;			/* of ToldNews; 0: this place is free */
-	char		gid[SLOTS_GID_SIZE];
+	char		gid[GIDSIZE];
 } SlotsPrepared;
 
 /* What all databases share */
@@ -120,8 +114,7 @@ typedef struct SlotsShared
 	uint64		told_all_spread;	/* told_all, when workers were last woken
 									 * up */
 	uint64		counts_epoch;	/* changes of tables were counted since */
-	SlotsPrepared prepared[SLOTS_MAX_PREPARED];
-	bool		prepared_lost;	/* no place was free for one */
+	SlotsPrepared *prepared;	/* max_prepared_transactions of them */
 	dsa_pointer first;			/* slot */
 	int			nrunning;
 	StatusRunning running[FLEXIBLE_ARRAY_MEMBER];

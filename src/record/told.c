@@ -11,9 +11,9 @@
  */
 #include "postgres.h"
 
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "miscadmin.h"
-
 #include "utils/resowner.h"
 
 #include "src/record/slots.h"
@@ -27,7 +27,7 @@ static Slot *told_slot = NULL;
 static bool told_committed = false;
 
 /* The name of the transaction, if it is prepared */
-static char told_gid[SLOTS_GID_SIZE];
+static char told_gid[GIDSIZE];
 
 static void told_register(void);
 static void told_end_transaction(XactEvent event, void *arg);
@@ -61,7 +61,7 @@ told_at_commit(int news)
 void
 told_preparing(const char *gid)
 {
-	strlcpy(told_gid, gid, SLOTS_GID_SIZE);
+	strlcpy(told_gid, gid, GIDSIZE);
 }
 
 /*
@@ -75,7 +75,7 @@ told_finished(const char *gid, bool committed)
 	if (slots_shared == NULL)
 		return;
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < SLOTS_MAX_PREPARED; i++)
+	for (int i = 0; i < max_prepared_xacts; i++)
 	{
 		SlotsPrepared *prepared = &slots_shared->prepared[i];
 
@@ -85,8 +85,6 @@ told_finished(const char *gid, bool committed)
 			prepared->news = 0;
 		}
 	}
-	if (slots_shared->prepared_lost)
-		news = TOLD_EXTENSION | TOLD_SETTINGS | TOLD_DATABASES | TOLD_COUNTS;
 	LWLockRelease(slots_shared->lock);
 	if (committed && news != 0)
 		told_at_commit(news);
@@ -139,25 +137,31 @@ told_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
 
 /*
  * Keep the news for the session that will commit the prepared transaction.
+ *
+ * There is a place for each prepared transaction.  So none is free only if we
+ * did not see how some of them ended, because no command did that.  Then any
+ * place will do.
  */
 static void
 told_keep(void)
 {
-	SlotsPrepared *place = NULL;
+	SlotsPrepared *place = &slots_shared->prepared[0];
 
 	LWLockAcquire(slots_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < SLOTS_MAX_PREPARED && place == NULL; i++)
+	for (int i = 0; i < max_prepared_xacts; i++)
 	{
-		if (slots_shared->prepared[i].news == 0)
-			place = &slots_shared->prepared[i];
+		SlotsPrepared *prepared = &slots_shared->prepared[i];
+
+		if (strcmp(prepared->gid, told_gid) == 0)
+		{
+			place = prepared;
+			break;
+		}
+		if (prepared->news == 0)
+			place = prepared;
 	}
-	if (place != NULL)
-	{
-		place->news = told_news;
-		strlcpy(place->gid, told_gid, SLOTS_GID_SIZE);
-	}
-	else
-		slots_shared->prepared_lost = true;
+	place->news = told_news;
+	strlcpy(place->gid, told_gid, GIDSIZE);
 	LWLockRelease(slots_shared->lock);
 }
 
