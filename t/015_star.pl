@@ -72,6 +72,21 @@ $sessions[$_]->query_until(qr/ready/, "\\set ON_ERROR_STOP 0\n\\echo ready\nCREA
   foreach 0 .. 1;
 $_->quit foreach @sessions;
 wait_for_served('copy late postgres', 'created by two at once, it is there');
+$node->safe_psql('copy', q{
+	CREATE SCHEMA mine;
+	CREATE FUNCTION mine.f() RETURNS int LANGUAGE sql RETURN 1;
+	ALTER EXTENSION bigbrotr_refresher ADD FUNCTION mine.f();
+	DROP SCHEMA mine CASCADE});
+wait_for_served('late postgres', 'until it goes with what somebody has added to it');
+$node->safe_psql('copy', q{
+	CREATE ROLE owner SUPERUSER;
+	SET SESSION AUTHORIZATION owner;
+	CREATE EXTENSION bigbrotr_refresher});
+wait_for_served('copy late postgres', 'created by another role, it is there');
+$node->safe_psql('copy', 'DROP OWNED BY owner');
+wait_for_served('late postgres', 'until it goes with all that the role owns');
+$node->safe_psql('copy', 'CREATE EXTENSION bigbrotr_refresher');
+wait_for_served('copy late postgres', 'and is there again');
 
 # Databases that cannot be connected to
 query('ALTER DATABASE copy ALLOW_CONNECTIONS false');

@@ -173,15 +173,32 @@ ok( $node->poll_query_until('postgres',
 	'the end of a worker is not missed while the launcher waits for a lock');
 $_->quit foreach ($asking, $locking, $holder);
 
-# Each prepared transaction has news of its own, however many there are.
+# Anybody may drop nothing, and create what is there, in a database that is not
+# served.
 my $started = qr/starting background worker process "bigbrotr_refresher: postgres"/;
 
 configure_and_rest($node, databases => 'postgres, fence', role => undef, views => 'work');
-query(join "\n", map {"
-	CREATE FUNCTION p${_}_refresh() RETURNS void LANGUAGE sql AS '';
-	BEGIN;
-	SELECT bigbrotr_refresher.refresh('p$_');
-	PREPARE TRANSACTION 'p$_';"} 1 .. 17);
+$offset = log_size($node);
+$node->safe_psql('other', q{
+	SET SESSION AUTHORIZATION weak;
+	DROP EXTENSION IF EXISTS nosuch;
+	DROP EXTENSION IF EXISTS bigbrotr_refresher;
+	DROP OWNED BY CURRENT_USER;
+	CREATE TEMP VIEW nothing AS SELECT;
+	DROP VIEW nothing CASCADE;
+	CREATE EXTENSION IF NOT EXISTS plpgsql CASCADE});
+wait_for_launcher();
+unlike(log_since($node, $offset), $started,
+	'whoever leaves the extension as it is starts no workers');
+
+# Each prepared transaction has news of its own, however many there are.
+foreach my $n (1 .. 17)
+{
+	query("CREATE FUNCTION p${n}_refresh() RETURNS void LANGUAGE sql AS '';
+		BEGIN;
+		SELECT bigbrotr_refresher.refresh('p$n');
+		PREPARE TRANSACTION 'p$n'");
+}
 $offset = log_size($node);
 query(q{BEGIN; CREATE TABLE nothing (); PREPARE TRANSACTION 'none';
 	COMMIT PREPARED 'none'});

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
@@ -29,7 +30,7 @@ static void watch_utility(PlannedStmt *pstmt, const char *queryString,
 						  ParamListInfo params, QueryEnvironment *queryEnv,
 						  DestReceiver *dest, QueryCompletion *qc);
 static int	watch_news(const Node *statement);
-static bool watch_creates(const CreateExtensionStmt *statement);
+static bool watch_may_create_or_drop(const Node *statement);
 static int	watch_settings(const VariableSetStmt *set, const RoleSpec *role);
 static bool watch_is_ours(const RoleSpec *role);
 
@@ -51,6 +52,8 @@ watch_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 {
 	const Node *statement = pstmt->utilityStmt;
 	int			news = watch_news(statement);
+	bool		looks = watch_may_create_or_drop(statement);
+	Oid			extension = InvalidOid;
 	TransactionStmtKind kind = TRANS_STMT_BEGIN;
 	const char *gid = NULL;
 
@@ -65,12 +68,16 @@ watch_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			 kind == TRANS_STMT_ROLLBACK_PREPARED)
 		gid = pstrdup(gid);
 
+	if (looks)
+		extension = get_extension_oid(REFRESHER_NAME, true);
 	if (watch_previous != NULL)
 		watch_previous(pstmt, queryString, readOnlyTree, context, params,
 					   queryEnv, dest, qc);
 	else
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
 								params, queryEnv, dest, qc);
+	if (looks && get_extension_oid(REFRESHER_NAME, true) != extension)
+		news |= TOLD_EXTENSION;
 	if (news != 0)
 		told_at_commit(news);
 	if (kind == TRANS_STMT_COMMIT_PREPARED ||
@@ -79,7 +86,8 @@ watch_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 }
 
 /*
- * Return the news that a statement causes (ToldNews); 0 if there is none.
+ * Return the news that a statement causes (ToldNews), but for an extension
+ * that it creates or drops; 0 if there is none.
  *
  * Must be called before the statement is executed, which may free it.
  */
@@ -88,17 +96,9 @@ watch_news(const Node *statement)
 {
 	switch (nodeTag(statement))
 	{
-		case T_CreateExtensionStmt:
-			return watch_creates((const CreateExtensionStmt *) statement) ?
-				TOLD_EXTENSION : 0;
 		case T_AlterExtensionStmt:
 			return strcmp(((const AlterExtensionStmt *) statement)->extname,
 						  REFRESHER_NAME) == 0 ? TOLD_EXTENSION : 0;
-		case T_DropStmt:
-			return ((const DropStmt *) statement)->removeType ==
-				OBJECT_EXTENSION ? TOLD_EXTENSION : 0;
-		case T_DropOwnedStmt:
-			return TOLD_EXTENSION;
 		case T_AlterDatabaseSetStmt:
 			return watch_settings(((const AlterDatabaseSetStmt *) statement)->setstmt,
 								  NULL);
@@ -118,19 +118,26 @@ watch_news(const Node *statement)
 }
 
 /*
- * May this create our extension, directly or as one that it requires?
+ * May this create our extension or drop it, directly or by CASCADE?
+ *
+ * Everybody may drop what is theirs, or nothing.  So whoever asks must look
+ * whether the extension is there, before and after.
  */
 static bool
-watch_creates(const CreateExtensionStmt *statement)
+watch_may_create_or_drop(const Node *statement)
 {
-	ListCell   *cell;
-
-	foreach(cell, statement->options)
+	switch (nodeTag(statement))
 	{
-		if (strcmp(lfirst_node(DefElem, cell)->defname, "cascade") == 0)
+		case T_CreateExtensionStmt:
+		case T_DropOwnedStmt:
 			return true;
+		case T_DropStmt:
+			return ((const DropStmt *) statement)->removeType ==
+				OBJECT_EXTENSION ||
+				((const DropStmt *) statement)->behavior == DROP_CASCADE;
+		default:
+			return false;
 	}
-	return strcmp(statement->extname, REFRESHER_NAME) == 0;
 }
 
 /*
