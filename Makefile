@@ -18,6 +18,7 @@ OBJS = \
 	src/cycle/participant.o \
 	src/cycle/queue.o \
 	src/cycle/rank.o \
+	src/record/admit.o \
 	src/record/claim.o \
 	src/record/deadlock.o \
 	src/record/history.o \

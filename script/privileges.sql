@@ -2,7 +2,7 @@
 GRANT USAGE ON SCHEMA bigbrotr_refresher TO pg_monitor;
 GRANT SELECT ON history, view_state, windows, status, views, cycles TO pg_monitor;
 REVOKE ALL ON FUNCTION plan(), status(), run(boolean), refresh(text),
-    refresh(text, text), set_window(text, text), timeline(timestamptz), drop_replicated()
+    refresh(text, text), set_window(text, text), timeline(timestamptz), admit_row()
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION plan(), status(), timeline(timestamptz)
 TO pg_monitor;

@@ -156,28 +156,29 @@ SELECT pg_catalog.pg_extension_config_dump('view_state', '');
 SELECT pg_catalog.pg_extension_config_dump('windows', '');
 
 /*
- * Each server writes its own rows.  A publication for all tables would bring
- * those of another server, so this trigger drops them.  It must also fire
- * when session_replication_role is "replica", as in logical replication.
+ * The rows of a dump take the place of those that a worker has written since
+ * CREATE EXTENSION, and rows of another server, which a publication for all
+ * tables would bring, are dropped.  The trigger must also fire when
+ * session_replication_role is "replica", as in logical replication.
  */
-CREATE FUNCTION drop_replicated()
+CREATE FUNCTION admit_row()
 RETURNS trigger
 LANGUAGE C
-AS 'MODULE_PATHNAME', 'bigbrotr_refresher_drop_replicated';
-COMMENT ON FUNCTION drop_replicated() IS
-'drops the rows that logical replication brings from another server';
+AS 'MODULE_PATHNAME', 'bigbrotr_refresher_admit_row';
+COMMENT ON FUNCTION admit_row() IS
+'lets a row that is restored take the place of one with the same key, and drops rows that logical replication brings from another server';
 
-CREATE TRIGGER drop_replicated
+CREATE TRIGGER admit_row
 BEFORE INSERT OR UPDATE OR DELETE ON history
-FOR EACH ROW EXECUTE FUNCTION drop_replicated();
-ALTER TABLE history ENABLE ALWAYS TRIGGER drop_replicated;
+FOR EACH ROW EXECUTE FUNCTION admit_row();
+ALTER TABLE history ENABLE ALWAYS TRIGGER admit_row;
 
-CREATE TRIGGER drop_replicated
+CREATE TRIGGER admit_row
 BEFORE INSERT OR UPDATE OR DELETE ON view_state
-FOR EACH ROW EXECUTE FUNCTION drop_replicated();
-ALTER TABLE view_state ENABLE ALWAYS TRIGGER drop_replicated;
+FOR EACH ROW EXECUTE FUNCTION admit_row();
+ALTER TABLE view_state ENABLE ALWAYS TRIGGER admit_row;
 
-CREATE TRIGGER drop_replicated
+CREATE TRIGGER admit_row
 BEFORE INSERT OR UPDATE OR DELETE ON windows
-FOR EACH ROW EXECUTE FUNCTION drop_replicated();
-ALTER TABLE windows ENABLE ALWAYS TRIGGER drop_replicated;
+FOR EACH ROW EXECUTE FUNCTION admit_row();
+ALTER TABLE windows ENABLE ALWAYS TRIGGER admit_row;

@@ -130,6 +130,67 @@ is( $node->safe_psql('copy',
 	'0',
 	'with new numbers');
 
+# ---- restored into a database that is served ----------------------------------
+
+# A worker has written rows with keys of the dump before those of the dump come.
+my $keys = 'SELECT view, id FROM bigbrotr_refresher.history ORDER BY id LIMIT 2';
+my $states = 'SELECT s::text FROM bigbrotr_refresher.view_state AS s ORDER BY view';
+my $dumped = $node->safe_psql('postgres', $states);
+
+sub restore
+{
+	my ($section) = @_;
+
+	command_ok(
+		[
+			$node->config_data('--bindir') . '/pg_restore', '-e',
+			'-h', $node->host, '-p', $node->port, '-d', 'copy',
+			"--section=$section", $node->basedir . '/dump.custom'
+		],
+		"restored: $section");
+	return;
+}
+
+$node->safe_psql('postgres', 'DROP DATABASE copy WITH (FORCE)');
+$node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE template0');
+restore('pre-data');
+
+# Its first cycle may have been before the extension was there.
+$node->safe_psql('copy', 'SELECT FROM bigbrotr_refresher.run(true)');
+is( $node->safe_psql('copy', $keys),
+	$node->safe_psql('postgres', $keys),
+	'a worker has written rows of its own');
+isnt($node->safe_psql('copy', $states), $dumped, 'and states');
+restore('data');
+is($node->safe_psql('copy', $history), $rows, 'the history is as dumped');
+is($node->safe_psql('copy', $states), $dumped, 'and so are the states');
+restore('post-data');
+ok( $node->poll_query_until(
+		'copy', q{SELECT next_due = (SELECT min(schedule_start) + interval '1h'
+			FROM bigbrotr_refresher.view_state)
+		FROM bigbrotr_refresher.status() WHERE database = 'copy'}),
+	'from which the schedule goes on');
+is($node->safe_psql('copy', $states), $dumped, 'without a refresh');
+
+# A row that is not committed yet gives way, too.
+$node->safe_psql('copy',
+	q{CREATE FUNCTION two_refresh() RETURNS void LANGUAGE sql AS ''});
+my $refreshing = session($node, 'copy');
+my $restoring = session($node, 'copy', on_error_stop => 0);
+$refreshing->query_safe("BEGIN; SELECT bigbrotr_refresher.refresh('two')");
+$restoring->query_until(qr/asked/,
+	"\\echo asked\nINSERT INTO bigbrotr_refresher.view_state (view, failures) VALUES ('public.two', 7);\n");
+$node->poll_query_until('copy', q{SELECT count(*) = 1 FROM pg_stat_activity
+	WHERE query ~ '^INSERT' AND wait_event_type = 'Lock'})
+  or die 'the row does not wait';
+$refreshing->query_safe('COMMIT');
+$restoring->query('\echo done');
+is( $node->safe_psql('copy', q{SELECT failures
+		FROM bigbrotr_refresher.view_state WHERE view = 'public.two'}),
+	7,
+	'what is restored waits for a row that is being written, and replaces it');
+$_->quit foreach ($refreshing, $restoring);
+
 # ---- an update -----------------------------------------------------------------
 
 $node->safe_psql('copy', 'ALTER EXTENSION bigbrotr_refresher UPDATE');

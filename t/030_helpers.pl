@@ -74,7 +74,8 @@ sub wait_for_refreshing
 # Have the worker forget all views.
 sub forget
 {
-	cycle($node, views => 'nothing');
+	configure($node, views => 'nothing');
+	$node->safe_psql('postgres', 'SELECT FROM bigbrotr_refresher.run(true)');
 	$node->safe_psql('postgres',
 		'DELETE FROM bigbrotr_refresher.history;
 		 DELETE FROM bigbrotr_refresher.view_state; TRUNCATE done');

@@ -138,6 +138,21 @@ guarded_there(GuardedTable table)
 }
 
 /*
+ * Which table of the extension is this?  GUARDED_NTABLES if none.  Needs a
+ * transaction.
+ */
+GuardedTable
+guarded_find(Oid relid)
+{
+	int			table = 0;
+
+	while (table < GUARDED_NTABLES &&
+		   !(guarded_there(table) && guarded_relids[table] == relid))
+		table++;
+	return table;
+}
+
+/*
  * Run an action that uses a table, with this lock on it.  "label" is the view
  * that it is done for, or NULL.
  *

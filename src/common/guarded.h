@@ -47,6 +47,7 @@ typedef struct GuardedColumn
 typedef void (*GuardedAction) (void *arg);
 
 extern Oid	guarded_table(GuardedTable table);
+extern GuardedTable guarded_find(Oid relid);
 extern bool guarded_run(GuardedTable table, LOCKMODE lock,
 						GuardedAction action, void *arg, const char *label);
 extern void guarded_require(GuardedTable table, LOCKMODE lock,

@@ -22,10 +22,7 @@
 
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
-#include "commands/trigger.h"
 #include "executor/spi.h"
-#include "fmgr.h"
-#include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -215,8 +212,6 @@ static void history_set_time(Datum *values, char *nulls, int col,
 static Datum history_interval(int64 microseconds);
 static TimestampTz history_get_time(int col);
 
-PG_FUNCTION_INFO_V1(bigbrotr_refresher_drop_replicated);
-
 /*
  * Return the table of the history, or InvalidOid if there is none.  Needs a
  * transaction.
@@ -342,30 +337,6 @@ history_prune_batch(int retention)
 	(void) guarded_run(GUARDED_VIEW_STATE, RowExclusiveLock,
 					   history_delete_states, &pruning, NULL);
 	return false;
-}
-
-/*
- * Trigger of both tables, before each row is written: drop the rows that
- * logical replication brings from another server.  They are about the
- * refreshes of that server, and their numbers would collide with our own.
- *
- * Replicated changes may also start a refresh here; its rows are our own.
- */
-Datum
-bigbrotr_refresher_drop_replicated(PG_FUNCTION_ARGS)
-{
-	TriggerData *data = (TriggerData *) fcinfo->context;
-
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(data->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function can only be used as a trigger before each row")));
-	if (IsLogicalWorker() && !guarded_is_running())
-		return PointerGetDatum(NULL);
-	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
-		return PointerGetDatum(data->tg_newtuple);
-	return PointerGetDatum(data->tg_trigtuple);
 }
 
 static void

@@ -1,0 +1,144 @@
+/*-------------------------------------------------------------------------
+ *
+ * admit.c
+ *	  Rows that others than we write to the tables of the extension.
+ *
+ * A trigger looks at each row before it is written.  Our own rows pass.
+ *
+ * A row of a dump takes the place of ours with the same key.  The restore of
+ * a dump begins with CREATE EXTENSION.  If the database is served, a worker
+ * starts at once, and has written rows before those of the dump come.
+ *
+ * Rows that logical replication brings from another server are dropped.  They
+ * are about the refreshes of that server, and their numbers would collide
+ * with our own.  (Replicated changes may also start a refresh here; its rows
+ * are our own.)
+ *
+ * Copyright (c) 2026, the bigbrotr_refresher developers
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "replication/logicalworker.h"
+#include "storage/lmgr.h"
+#include "utils/rel.h"
+
+#include "src/common/guarded.h"
+#include "src/record/told.h"
+
+/* Deletes the row with the key of another one, which is its argument */
+typedef struct AdmitDelete
+{
+	const char *sql;
+	Oid			type;			/* of the argument, when it was prepared */
+	SPIPlanPtr	plan;
+} AdmitDelete;
+
+static AdmitDelete admit_deletes[GUARDED_NTABLES] = {
+	[GUARDED_HISTORY] = {
+		.sql = "DELETE FROM ONLY bigbrotr_refresher.history AS h"
+		" WHERE h.view OPERATOR(pg_catalog.=) ($1).view"
+		" AND h.id OPERATOR(pg_catalog.=) ($1).id",
+	},
+	[GUARDED_VIEW_STATE] = {
+		.sql = "DELETE FROM ONLY bigbrotr_refresher.view_state AS s"
+		" WHERE s.view OPERATOR(pg_catalog.=) ($1).view",
+	},
+	[GUARDED_WINDOWS] = {
+		.sql = "DELETE FROM ONLY bigbrotr_refresher.windows AS w"
+		" WHERE w.target OPERATOR(pg_catalog.=) ($1).target",
+	},
+};
+
+static void admit_insert(const TriggerData *data);
+static void admit_delete(AdmitDelete *delete, Oid type, Datum row);
+
+PG_FUNCTION_INFO_V1(bigbrotr_refresher_admit_row);
+
+/*
+ * Trigger of the tables, before each row is written.
+ */
+Datum
+bigbrotr_refresher_admit_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function can only be used as a trigger before each row")));
+	if (!guarded_is_running())
+	{
+		if (IsLogicalWorker())
+			return PointerGetDatum(NULL);
+		if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+			admit_insert(data);
+	}
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+		return PointerGetDatum(data->tg_newtuple);
+	return PointerGetDatum(data->tg_trigtuple);
+}
+
+/*
+ * Somebody else inserts a row: delete the one that has its key, with the
+ * rights of the current user.
+ *
+ * We must see the rows of all who are writing now, and nobody must write one
+ * between our row and the next.  So we wait for them, and keep them waiting
+ * until the transaction ends.
+ */
+static void
+admit_insert(const TriggerData *data)
+{
+	Relation	relation = data->tg_relation;
+	GuardedTable table = guarded_find(RelationGetRelid(relation));
+
+	if (table == GUARDED_NTABLES)
+		return;
+	LockRelationOid(RelationGetRelid(relation), ShareRowExclusiveLock);
+	admit_delete(&admit_deletes[table], relation->rd_rel->reltype,
+				 heap_copy_tuple_as_datum(data->tg_trigtuple,
+										  RelationGetDescr(relation)));
+
+	/* The worker knows another state of the view. */
+	if (table == GUARDED_VIEW_STATE)
+		told_at_commit(TOLD_VIEWS);
+}
+
+/*
+ * A dump may have a million rows, so the plan is kept for as long as the
+ * table is the same.
+ */
+static void
+admit_delete(AdmitDelete *delete, Oid type, Datum row)
+{
+	int			result;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	if (delete->type != type)
+	{
+		SPIPlanPtr	plan = SPI_prepare(delete->sql, 1, &type);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare \"%s\": %s", delete->sql,
+				 SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		if (delete->plan != NULL)
+			SPI_freeplan(delete->plan);
+		delete->plan = plan;
+		delete->type = type;
+	}
+	result = SPI_execute_plan(delete->plan, &row, NULL, false, 0);
+	if (result != SPI_OK_DELETE)
+		elog(ERROR, "could not execute \"%s\": %s", delete->sql,
+			 SPI_result_code_string(result));
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "could not disconnect from SPI");
+}
