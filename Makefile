@@ -69,7 +69,7 @@ PGFILEDESC = "bigbrotr_refresher - keeps materialized views fresh"
 REGRESS = grammar parameters plan advice trust ordering privileges hostile objects cycles timeline board skippable bodies nested merging part settings windows
 REGRESS_OPTS = --temp-instance=./tmp_check \
 	--temp-config=$(srcdir)/sql/regress.conf --encoding=UTF8 --no-locale
-ISOLATION = plan_waits_for_none plan_while_dropped
+ISOLATION = plan_waits_for_none plan_while_dropped dropped_meanwhile
 ISOLATION_OPTS = --temp-instance=./tmp_check_iso \
 	--temp-config=$(srcdir)/specs/isolation.conf --encoding=UTF8 --no-locale
 TAP_TESTS = 1

@@ -259,6 +259,26 @@ my ($line) = grep { $_->{event} eq 'view_refreshed' && $_->{view} eq 'by_parts' 
 is("$line->{inserted} $line->{updated} $line->{deleted}", '0 3 0',
 	'rows that a function has refreshed in parts are counted');
 
+# ---- dropped before its name is read ------------------------------------------------------------
+
+query("CREATE MATERIALIZED VIEW $_ AS SELECT 1 AS x; CREATE UNIQUE INDEX ON $_ (x)")
+  foreach ('doomed', 'warm');
+my $reader = session($node, 'postgres', on_error_stop => 0);
+my $dropper = session($node, 'postgres');
+my $waits = sprintf 'SELECT count(*) FROM pg_locks WHERE pid = %d AND NOT granted',
+  $reader->query_safe('SELECT pg_backend_pid()');
+$reader->query_safe(refresh('warm', 'x = 1'));
+$dropper->query_safe($waits);
+$dropper->query_safe('BEGIN; LOCK TABLE pg_proc IN ACCESS EXCLUSIVE MODE');
+$reader->query_until(qr/asked/, "\\echo asked\n" . refresh('doomed', 'x = 1') . ";\n");
+wait_until('the refresh looks for a function',
+	sub { $dropper->query_safe($waits) > 0 });
+$dropper->query_safe('DROP MATERIALIZED VIEW doomed; COMMIT');
+$reader->query('\echo done');
+like($reader->{stderr}, qr/ERROR:  "doomed" was dropped in this moment/,
+	'a view that is dropped when its refresh has found it');
+$_->quit foreach ($reader, $dropper);
+
 # ---- the name in the history --------------------------------------------------------------------
 
 # It is that of the plan, which is not made for it.

@@ -207,6 +207,23 @@ target_raise(const RefreshTarget *target)
 }
 
 /*
+ * Raise the ERROR that says that a target was dropped.
+ *
+ * Looking a relation up does not lock it, so its name and its schema may be
+ * gone whenever they are read again.
+ */
+void
+target_raise_dropped(const RefreshTarget *target)
+{
+	ereport(ERROR,
+			(errcode(OidIsValid(target->relid) ? ERRCODE_UNDEFINED_TABLE :
+					 ERRCODE_UNDEFINED_FUNCTION),
+			 errmsg("%s was dropped in this moment",
+					target_display(target_label(target->schema,
+												target->name)))));
+}
+
+/*
  * Lock the function that a target was planned with until the end of the
  * transaction.
  *
@@ -257,19 +274,19 @@ target_call(const RefreshTarget *target, List *args)
 char *
 target_command(const RefreshTarget *target)
 {
-	Oid			namespace;
 	char	   *name;
+	char	   *schema;
 	const char *format = NULL;
 
 	if (OidIsValid(target->funcid))
 	{
 		name = get_func_name(target->funcid);
-		namespace = name ? get_func_namespace(target->funcid) : InvalidOid;
+		schema = get_namespace_name(get_func_namespace(target->funcid));
 	}
 	else
 	{
 		name = get_rel_name(target->relid);
-		namespace = name ? get_rel_namespace(target->relid) : InvalidOid;
+		schema = get_namespace_name(get_rel_namespace(target->relid));
 	}
 
 	switch (target->method)
@@ -296,13 +313,9 @@ target_command(const RefreshTarget *target)
 			break;
 	}
 
-	if (name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("%s was dropped in this moment",
-						target_display(target_label(target->schema,
-													target->name)))));
-	return psprintf(format, target_quote(get_namespace_name(namespace), name));
+	if (name == NULL || schema == NULL)
+		target_raise_dropped(target);
+	return psprintf(format, target_quote(schema, name));
 }
 
 /*

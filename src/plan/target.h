@@ -73,6 +73,7 @@ extern void target_check_unchanged(const RefreshTarget *planned,
 extern bool target_merges_are_safe(void);
 extern Oid	target_unsafe_trigger(void);
 extern void target_raise(const RefreshTarget *target);
+extern void target_raise_dropped(const RefreshTarget *target);
 extern void target_lock(const RefreshTarget *target);
 extern FuncExpr *target_call(const RefreshTarget *target, List *args);
 extern char *target_command(const RefreshTarget *target);

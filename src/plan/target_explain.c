@@ -23,6 +23,7 @@
 #include "src/plan/depend.h"
 #include "src/plan/target_explain.h"
 
+static const char *target_function_name(const RefreshTarget *target);
 static const char *target_display_function(const char *schema,
 										   const char *name);
 
@@ -81,14 +82,13 @@ void
 target_explain_ambiguity(RefreshTarget *target, Oid one, Oid other)
 {
 	Oid			namespace = get_func_namespace(target->funcid);
-	const char *name = get_func_name(target->funcid);
 
 	target->method = REFRESH_METHOD_NONE;
 	target->funcid = target->window_type = InvalidOid;
 	target->sqlerrcode = ERRCODE_AMBIGUOUS_FUNCTION;
 	target->message = psprintf("refresh function %s is ambiguous",
 							   target_display_function(get_namespace_name(namespace),
-													   name));
+													   target_function_name(target)));
 	target->detail = psprintf("One takes a window of type %s, another one a window of type %s.",
 							  format_type_be(one), format_type_be(other));
 	target->hint = "Drop all but one of them.";
@@ -100,8 +100,7 @@ target_explain_missing(RefreshTarget *target)
 	const char *name = target_display(target_label(target->schema,
 												   target->name));
 	const char *function =
-		target_display_function(target->schema,
-								psprintf("%s" TARGET_SUFFIX, target->name));
+		target_display_function(target->schema, target_function_name(target));
 
 	if (target->schema != NULL &&
 		!OidIsValid(get_namespace_oid(target->schema, true)))
@@ -149,7 +148,7 @@ target_explain_unmerged(RefreshTarget *target, Form_pg_class class)
 	else if (class->relam != HEAP_TABLE_AM_OID)
 	{
 		target->not_merged = psprintf("it is stored by access method %s, not heap",
-									  get_am_name(class->relam));
+									  target_am_name(class->relam));
 		target->merge_hint = "Create it anew with USING heap.";
 	}
 	else if (OidIsValid(trigger = target_unsafe_trigger()))
@@ -180,6 +179,15 @@ target_explain_blocking(RefreshTarget *target, Form_pg_class class,
 }
 
 /*
+ * The name that a target's refresh function has, whether there is one or not.
+ */
+static const char *
+target_function_name(const RefreshTarget *target)
+{
+	return psprintf("%s" TARGET_SUFFIX, target->name);
+}
+
+/*
  * The name of a function, for messages.
  */
 static const char *
@@ -207,6 +215,17 @@ target_relkind_name(char relkind)
 		default:
 			return "relation of another kind";
 	}
+}
+
+/*
+ * The name of an access method, which may have been dropped.
+ */
+const char *
+target_am_name(Oid method)
+{
+	const char *name = get_am_name(method);
+
+	return name != NULL ? name : "(dropped)";
 }
 
 /*

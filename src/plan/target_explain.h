@@ -30,6 +30,7 @@ extern void target_explain_unmerged(RefreshTarget *target,
 extern void target_explain_blocking(RefreshTarget *target,
 									Form_pg_class class, bool indexed);
 extern const char *target_relkind_name(char relkind);
+extern const char *target_am_name(Oid method);
 extern const char *target_role_name(Oid role);
 
 #endif							/* TARGET_EXPLAIN_H */

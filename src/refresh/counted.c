@@ -18,7 +18,6 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_type.h"
-#include "commands/defrem.h"
 #include "commands/extension.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
@@ -40,6 +39,7 @@ static bool counted_is_off(Datum settings);
 static void counted_check_namespace(QueryFacts *facts, Form_pg_class class,
 									CountedNamespace *last);
 static void counted_check_trigger(QueryFacts *facts, Form_pg_class class);
+static const char *counted_extension_name(Oid extension);
 
 /*
  * Do all sessions count their changes, according to the settings?
@@ -141,7 +141,7 @@ counted_check_table(QueryFacts *facts, Form_pg_class class,
 			 class->relam != HEAP_TABLE_AM_OID)
 		query_fail(facts, QUERY_HINT_VIEW,
 				   "table %s is stored by access method %s, not heap",
-				   counted_name(class->oid), get_am_name(class->relam));
+				   counted_name(class->oid), target_am_name(class->relam));
 	else
 	{
 		counted_check_namespace(facts, class, last);
@@ -159,15 +159,10 @@ counted_check_namespace(QueryFacts *facts, Form_pg_class class,
 		last->extension = elsewhere_extension(class->relnamespace);
 	}
 	if (OidIsValid(last->extension))
-	{
-		/* It may be dropped meanwhile. */
-		const char *name = get_extension_name(last->extension);
-
 		query_fail(facts, QUERY_HINT_VIEW,
 				   "the rows of table %s may be kept elsewhere: its schema belongs to extension %s",
 				   counted_name(class->oid),
-				   name != NULL ? quote_identifier(name) : "(dropped)");
-	}
+				   counted_extension_name(last->extension));
 }
 
 static void
@@ -199,7 +194,18 @@ counted_check_inheritance(QueryFacts *facts, Oid relid)
 		query_fail(facts, QUERY_HINT_VIEW,
 				   "the rows of table %s may be kept elsewhere: it takes part in inheritance, and extension %s has an event trigger",
 				   counted_name(relid),
-				   quote_identifier(get_extension_name(extension)));
+				   counted_extension_name(extension));
+}
+
+/*
+ * The name of an extension, which may be dropped meanwhile.
+ */
+static const char *
+counted_extension_name(Oid extension)
+{
+	const char *name = get_extension_name(extension);
+
+	return name != NULL ? quote_identifier(name) : "(dropped)";
 }
 
 /*

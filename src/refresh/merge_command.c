@@ -131,15 +131,19 @@ merge_command(PlannedStmt *statement, const char *text,
  * SQL had a command for that.  Raises the errors of REFRESH.
  */
 void
-merge_part(Oid relid, const char *condition, MergeResult *result)
+merge_part(const RefreshTarget *target, const char *condition,
+		   MergeResult *result)
 {
 	RefreshMatViewStmt *refresh = makeNode(RefreshMatViewStmt);
 	MergeCommand command = {0};
+	Oid			relid = target->relid;
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
+	char	   *name = get_rel_name(relid);
 
+	if (schema == NULL || name == NULL)
+		target_raise_dropped(target);
 	refresh->concurrent = true;
-	refresh->relation =
-		makeRangeVar(get_namespace_name(get_rel_namespace(relid)),
-					 get_rel_name(relid), -1);
+	refresh->relation = makeRangeVar(schema, name, -1);
 	command.refresh = refresh;
 	command.text = command.condition = condition;
 	command.result = result;

@@ -13,6 +13,7 @@
 #include "tcop/utility.h"
 
 #include "src/common/settings.h"
+#include "src/plan/target.h"
 #include "src/refresh/merge.h"
 
 /* A refresh of ours that is running */
@@ -31,6 +32,7 @@ extern bool merge_command(PlannedStmt *statement, const char *text,
 						  ProcessUtilityContext context,
 						  QueryCompletion *completion,
 						  MergeResult *result);
-extern void merge_part(Oid relid, const char *condition, MergeResult *result);
+extern void merge_part(const RefreshTarget *target, const char *condition,
+					   MergeResult *result);
 
 #endif							/* MERGE_COMMAND_H */

@@ -294,7 +294,7 @@ refresh_part_in_session(const RefreshTarget *target, const char *condition,
 	result->method = REFRESH_METHOD_MERGE;
 	result->condition = condition;
 	refresh_start_meter(&meter);
-	merge_part(target->relid, condition, &merge);
+	merge_part(target, condition, &merge);
 	hook_note_part(merge.relid, &merge.counts);
 	result->merged = true;
 	result->rows = merge.counts;
