@@ -212,6 +212,22 @@ SET ROLE regress_member;
 SELECT bigbrotr_refresher.set_window('w.by_xid', '3');
 RESET ROLE;
 SELECT until FROM bigbrotr_refresher.windows WHERE target = 'w.by_xid';
+-- Nor may anybody else fold: who sees fewer rows than the owner would lose the
+-- others for good.
+GRANT EXECUTE ON FUNCTION bigbrotr_refresher.refresh(text) TO regress_owner, regress_weak;
+GRANT SELECT ON w.source TO regress_owner, regress_weak;
+GRANT SELECT, INSERT ON w.by_xid TO regress_weak;
+ALTER TABLE w.source ENABLE ROW LEVEL SECURITY;
+CREATE POLICY all_rows ON w.source TO regress_owner USING (true);
+TRUNCATE w.by_xid;
+SET ROLE regress_weak;
+SELECT bigbrotr_refresher.refresh('w.by_xid');
+SELECT bigbrotr_refresher.refresh('w.alone');
+SET ROLE regress_member;
+SELECT bigbrotr_refresher.refresh('w.by_xid');
+RESET ROLE;
+SELECT sum(n) = (SELECT count(*) FROM w.source) FROM w.by_xid;
+ALTER TABLE w.source DISABLE ROW LEVEL SECURITY;
 
 --
 -- What a checkpoint must not be

@@ -12,16 +12,15 @@
 #include "catalog/pg_class.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "src/common/compat.h"
 #include "src/common/log.h"
 #include "src/common/settings.h"
 #include "src/plan/plan.h"
+#include "src/plan/target_explain.h"
 #include "src/plan/view_settings.h"
 #include "src/record/history.h"
 #include "src/record/notify.h"
@@ -41,7 +40,7 @@ static TimestampTz sql_data_as_of(const RefreshPlan *plan,
 								  const RefreshResult *result);
 static const PlanItem *sql_find_item(const RefreshPlan *plan,
 									 const RefreshTarget *target);
-static void sql_check_owner(const RefreshTarget *target);
+static void sql_check_owner(const RefreshTarget *target, const char *hint);
 
 /*
  * refresh(view): refresh one view here, with the caller's rights.
@@ -66,6 +65,9 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 	sql_refuse_null(fcinfo, 0, "refresh(view)",
 					"Pass the name of the view to refresh.");
 	target = sql_target(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId());
+	if (target.method == REFRESH_METHOD_WINDOW)
+		sql_check_owner(&target,
+						"What is folded counts as folded for everybody. Let the owner do it, or the worker, by " REFRESHER_NAME ".run().");
 	plan = sql_plan_as_worker();
 	item = sql_find_item(plan, &target);
 	if (target.refused != NULL)
@@ -164,7 +166,7 @@ bigbrotr_refresher_set_window(PG_FUNCTION_ARGS)
 						target_display(target_qualified_name(&target))),
 				 errdetail("Its method is \"%s\".",
 						   target_method_name(target.method))));
-	sql_check_owner(&target);
+	sql_check_owner(&target, NULL);
 	window_set(&target, text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	PG_RETURN_VOID();
 }
@@ -268,16 +270,23 @@ sql_find_item(const RefreshPlan *plan, const RefreshTarget *target)
 
 /*
  * Raise an ERROR unless the current user owns the target: the table, or the
- * function if there is no table.
+ * function if there is no table.  "hint" may be NULL.
+ *
+ * Only the owner may move a checkpoint.  The windows before it are never
+ * folded again, whatever the rights, row security and search_path of the
+ * caller have let their function see.
  */
 static void
-sql_check_owner(const RefreshTarget *target)
+sql_check_owner(const RefreshTarget *target, const char *hint)
 {
 	if (OidIsValid(target->relid) ? compat_owns_relation(target->relid) :
 		compat_owns_function(target->funcid))
 		return;
-	aclcheck_error(ACLCHECK_NOT_OWNER,
-				   OidIsValid(target->relid) ?
-				   get_relkind_objtype(target->relkind) : OBJECT_FUNCTION,
-				   target_qualified_name(target));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("must be owner of %s %s",
+					OidIsValid(target->relid) ?
+					target_relkind_name(target->relkind) : "function",
+					target_qualified_name(target)),
+			 hint != NULL ? errhint("%s", hint) : 0));
 }
