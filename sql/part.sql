@@ -297,7 +297,22 @@ SELECT pg_reload_conf() \gset
 \pset format unaligned
 \pset tuples_only on
 SELECT bigbrotr_refresher.refresh('p.totals', 'true');
+-- What the list sets for the view comes first.
+ALTER SYSTEM SET bigbrotr_refresher.views = 'p.totals (merge = worker)';
+SELECT pg_reload_conf() \gset
+\c -
+\pset format unaligned
+\pset tuples_only on
+SELECT bigbrotr_refresher.refresh('p.totals', 'true');
+ALTER SYSTEM SET bigbrotr_refresher.views = '*, p.totals (merge = off)';
 ALTER SYSTEM RESET bigbrotr_refresher.merge;
+SELECT pg_reload_conf() \gset
+\c -
+\pset format unaligned
+\pset tuples_only on
+SELECT bigbrotr_refresher.refresh('p.totals', 'true');
+SELECT bigbrotr_refresher.refresh('p.of_kinds', 'true');
+ALTER SYSTEM RESET bigbrotr_refresher.views;
 SELECT pg_reload_conf() \gset
 \c -
 SET client_min_messages = warning;

@@ -140,15 +140,23 @@ ALTER SYSTEM SET bigbrotr_refresher.views = 'mv.* (merge = off), mv.three (merge
 SELECT pg_reload_conf() \gset
 \c -
 SELECT view, method, error, settings FROM bigbrotr_refresher.plan();
+CREATE UNIQUE INDEX ON mv.three (x);
+SELECT bigbrotr_refresher.refresh('mv.one', 'x = 1');
+SELECT bigbrotr_refresher.refresh('mv.three', 'x = 3');
+ALTER SYSTEM SET bigbrotr_refresher.views = '* (merge = off), mv.* (jit = off), s.* (merge = off)';
+SELECT pg_reload_conf() \gset
+\c -
+SELECT bigbrotr_refresher.refresh('mv.one', 'x = 1');
 ALTER SYSTEM SET bigbrotr_refresher.views = 'mv.* (no_such = 1)';
 SELECT pg_reload_conf() \gset
 \c -
 SELECT view, method, error FROM bigbrotr_refresher.plan();
+SELECT bigbrotr_refresher.refresh('mv.one', 'x = 1');
 
 --
 -- refresh() goes by them, for its call only, if the view is in the list.
 --
-ALTER SYSTEM SET bigbrotr_refresher.views = 's.a (work_mem = 5MB, enable_sort = off, app.mode = ''of a''), s.b (work_mem = much), s.d (merge = off), mv.one (merge = off)';
+ALTER SYSTEM SET bigbrotr_refresher.views = 's.a (work_mem = 5MB, enable_sort = off, app.mode = ''of a''), s.b (work_mem = much), s.d (merge = off), mv.one (merge = off), s.mode (work_mem = 5MB, app.mode = ''of a part'')';
 SELECT pg_reload_conf() \gset
 \c -
 CREATE ROLE regress_settings;
@@ -163,8 +171,14 @@ SELECT bigbrotr_refresher.refresh('s.a (work_mem = 1MB)');
 SELECT bigbrotr_refresher.refresh('s.a @ 1d from 3:00');
 SELECT bigbrotr_refresher.refresh('mv.one');
 SELECT what FROM s.seen;
-SELECT method FROM bigbrotr_refresher.history WHERE view = 'mv.one';
+SELECT method FROM bigbrotr_refresher.history WHERE view = 'mv.one' ORDER BY id DESC LIMIT 1;
 SELECT current_setting('work_mem'), current_setting('enable_sort'), current_setting('app.mode', true);
+-- So does a refresh of a part.
+CREATE MATERIALIZED VIEW s.mode AS SELECT 1 AS x, current_setting('app.mode', true) AS mode, current_setting('work_mem') AS mem;
+CREATE UNIQUE INDEX ON s.mode (x);
+SELECT bigbrotr_refresher.refresh('s.mode', 'x = 1');
+SELECT mode, mem FROM s.mode;
+SELECT current_setting('work_mem'), current_setting('app.mode', true);
 -- A function that sets something itself does so in the caller's session.
 CREATE FUNCTION s.sets_refresh() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

@@ -191,19 +191,20 @@ sql_plan_as_worker(void)
 }
 
 /*
- * Return the label of a materialized view in the worker's plan.
+ * Return the label of a materialized view in the worker's plan.  *settings is
+ * set to what the list sets for it.
  *
  * A view that is not listed gets its qualified name, so that it cannot be
  * taken for one that is.
  */
 const char *
-sql_label_as_worker(const RefreshTarget *target)
+sql_label_as_worker(const RefreshTarget *target, const char **settings)
 {
 	SqlCaller	caller;
 	const char *label;
 
 	sql_become_worker(settings_role(), &caller);
-	label = plan_label(refresher_view_list, target->relid);
+	label = plan_label(refresher_view_list, target->relid, settings);
 	sql_be_caller(&caller);
 	return label ? label : target_qualified_name(target);
 }

@@ -18,7 +18,8 @@ extern void sql_require_preload(void);
 extern void sql_refuse_null(FunctionCallInfo fcinfo, int number,
 							const char *function, const char *hint);
 extern RefreshPlan *sql_plan_as_worker(void);
-extern const char *sql_label_as_worker(const RefreshTarget *target);
+extern const char *sql_label_as_worker(const RefreshTarget *target,
+									   const char **settings);
 extern Oid	sql_worker_role(void);
 
 #endif							/* SQL_H */

@@ -34,7 +34,7 @@ PG_FUNCTION_INFO_V1(bigbrotr_refresher_refresh_part);
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_set_window);
 
 static RefreshTarget sql_target(const char *name, Oid role);
-static int	sql_apply_settings(const PlanItem *item, RefreshTarget *target);
+static int	sql_apply_settings(const char *settings, RefreshTarget *target);
 static TimestampTz sql_data_as_of(const RefreshPlan *plan,
 								  const PlanItem *item,
 								  const RefreshResult *result);
@@ -80,7 +80,8 @@ bigbrotr_refresher_refresh(PG_FUNCTION_ARGS)
 	label = item ? item->label : target_qualified_name(&target);
 	do
 	{
-		nest_level = sql_apply_settings(item, &target);
+		nest_level = sql_apply_settings(item ? item->settings : NULL,
+										&target);
 		refresh_in_session(&target, &result);
 		AtEOXact_GUC(true, nest_level);
 		known.duration = result.outcome == REFRESH_SKIPPED ?
@@ -108,6 +109,8 @@ bigbrotr_refresher_refresh_part(PG_FUNCTION_ARGS)
 	RefreshTarget target;
 	RefreshResult result;
 	const char *label;
+	const char *settings;
+	int			nest_level;
 	ViewState	known;
 	ViewState	state = {0};
 
@@ -125,15 +128,13 @@ bigbrotr_refresher_refresh_part(PG_FUNCTION_ARGS)
 				 errmsg("%s is not a materialized view",
 						target_display(target_qualified_name(&target))),
 				 errhint("Only materialized views can be refreshed in part.")));
-	if (refresher_merge == MERGE_OFF)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("no view can be refreshed in part while \"" REFRESHER_NAME ".merge\" is off"),
-				 errhint("Set it to \"worker\" or \"all\".")));
+	label = sql_label_as_worker(&target, &settings);
+	nest_level = sql_apply_settings(settings, &target);
+	target_check_merged(&target);
 	refresh_part_in_session(&target, text_to_cstring(PG_GETARG_TEXT_PP(1)),
 							&result);
+	AtEOXact_GUC(true, nest_level);
 
-	label = sql_label_as_worker(&target);
 	(void) history_read_last(label, &known);
 	state.failures = known.failures;
 	history_write(label, &state, NULL, &result);
@@ -208,24 +209,23 @@ sql_target(const char *name, Oid role)
 }
 
 /*
- * Apply the settings that the list gives to a view, as far as the caller may
- * set them.  They hold until the returned GUC nest level is left.
+ * Apply the settings that the list gives to a view (NULL: none), as far as the
+ * caller may set them.  They hold until the returned GUC nest level is left.
  *
  * Timeouts are not applied: the caller's own limits hold for the caller's
  * statement.
  */
 static int
-sql_apply_settings(const PlanItem *item, RefreshTarget *target)
+sql_apply_settings(const char *settings, RefreshTarget *target)
 {
 	int			nest_level = NewGUCNestLevel();
 	ViewSettings own;
 
-	if (item == NULL || item->settings == NULL)
+	if (settings == NULL)
 		return nest_level;
-	view_settings_apply(item->settings, NULL, GetUserId(), GUC_ACTION_SAVE);
-	view_settings_read(item->settings, &own);
+	view_settings_apply(settings, NULL, GetUserId(), GUC_ACTION_SAVE);
+	view_settings_read(settings, &own);
 	target_take_settings(target, &own);
-	target_resolve(target, GetUserId());
 	return nest_level;
 }
 

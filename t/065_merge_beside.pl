@@ -181,6 +181,27 @@ SKIP: {
 	query('DROP EXTENSION pgaudit');
 	is(method(), 'merge', 'without the trigger, it merges');
 }
+
+# Nor does it merge a part where a trigger in C may be such a one.  (It is never
+# fired.)
+SKIP: {
+	skip('pg_stat_statements is not installed', 1)
+	  unless $installed{pg_stat_statements};
+	query(q{
+		CREATE FUNCTION in_c() RETURNS event_trigger LANGUAGE c
+		AS '$libdir/bigbrotr_refresher', 'bigbrotr_refresher_status';
+		CREATE EVENT TRIGGER in_c ON ddl_command_end
+		WHEN TAG IN ('CREATE COLLATION') EXECUTE FUNCTION in_c()});
+	my (undef, undef, $error) = $node->psql('postgres',
+		"SELECT bigbrotr_refresher.refresh('seen', 'id = 10')");
+	like(
+		$error,
+		qr/ERROR:  cannot refresh materialized view "seen" in part
+DETAIL:  It is not merged: an event trigger calls in_c\(\), whose library may be listed before.*
+HINT:  List "bigbrotr_refresher" first/,
+		'a part is refused');
+	query('DROP EVENT TRIGGER in_c');
+}
 nothing_broke($node);
 $node->stop;
 done_testing();

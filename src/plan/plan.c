@@ -124,15 +124,17 @@ plan_make(const ViewList *list, Oid role)
 
 /*
  * The label that a materialized view has in the plan; NULL if the list does
- * not name it.  Cheaper than making the plan.
+ * not name it.  *settings is set to what the list sets for it, as in ViewSpec.
+ * Cheaper than making the plan.
  */
 const char *
-plan_label(const ViewList *list, Oid relid)
+plan_label(const ViewList *list, Oid relid, const char **settings)
 {
 	const char *own_name = get_rel_name(relid);
 	Oid			own_namespace = get_rel_namespace(relid);
-	bool		wildcard = false;
+	const ViewSpec *wildcard = NULL;
 
+	*settings = NULL;
 	for (int i = 0; i < list->nspecs; i++)
 	{
 		const ViewSpec *spec = &list->specs[i];
@@ -144,18 +146,25 @@ plan_label(const ViewList *list, Oid relid)
 
 		if (spec->name == NULL)
 		{
-			wildcard = wildcard || schema == NULL ||
-				namespace == own_namespace;
+			/* One of its schema comes before one of all schemas. */
+			if (schema == NULL ? wildcard == NULL :
+				namespace == own_namespace &&
+				(wildcard == NULL || wildcard->schema == NULL))
+				wildcard = spec;
 			continue;
 		}
 		name = target_fold(spec->name, spec->name_folds);
 		if (schema == NULL ? RelnameGetRelid(name) == relid :
 			OidIsValid(namespace) &&
 			get_relname_relid(name, namespace) == relid)
+		{
+			*settings = spec->settings;
 			return target_label(schema, name);
+		}
 	}
-	if (!wildcard || own_name == NULL)
+	if (wildcard == NULL || own_name == NULL)
 		return NULL;
+	*settings = wildcard->settings;
 	if (RelnameGetRelid(own_name) == relid)
 		return target_label(NULL, own_name);
 	return target_label(get_namespace_name(own_namespace), own_name);

@@ -52,6 +52,7 @@ typedef struct RefreshPlan
 } RefreshPlan;
 
 extern RefreshPlan *plan_make(const ViewList *list, Oid role);
-extern const char *plan_label(const ViewList *list, Oid relid);
+extern const char *plan_label(const ViewList *list, Oid relid,
+							  const char **settings);
 
 #endif							/* PLAN_H */

@@ -135,6 +135,28 @@ target_check_unchanged(const RefreshTarget *planned, const RefreshTarget *now)
 }
 
 /*
+ * Raise an ERROR if a materialized view is not merged, by whatever function
+ * it is refreshed: then no part of it can be refreshed either.
+ */
+void
+target_check_merged(RefreshTarget *target)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID,
+										ObjectIdGetDatum(target->relid));
+	Form_pg_class class;
+
+	if (!HeapTupleIsValid(tuple))
+		target_raise_dropped(target);
+	class = (Form_pg_class) GETSTRUCT(tuple);
+	target_explain_unmerged(target, class);
+	if (target->not_merged != NULL)
+		target_explain_no_part(target, class);
+	ReleaseSysCache(tuple);
+	if (target->not_merged != NULL)
+		target_raise(target);
+}
+
+/*
  * May REFRESH commands be taken over in this database?
  */
 bool

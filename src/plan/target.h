@@ -70,6 +70,7 @@ extern void target_take_settings(RefreshTarget *target,
 extern void target_resolve(RefreshTarget *target, Oid role);
 extern void target_check_unchanged(const RefreshTarget *planned,
 								   const RefreshTarget *now);
+extern void target_check_merged(RefreshTarget *target);
 extern bool target_merges_are_safe(void);
 extern Oid	target_unsafe_trigger(void);
 extern void target_raise(const RefreshTarget *target);

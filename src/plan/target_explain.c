@@ -23,6 +23,7 @@
 #include "src/plan/depend.h"
 #include "src/plan/target_explain.h"
 
+static const char *target_merge_setting(void);
 static const char *target_function_name(const RefreshTarget *target);
 static const char *target_display_function(const char *schema,
 										   const char *name);
@@ -141,6 +142,7 @@ target_explain_unmerged(RefreshTarget *target, Form_pg_class class)
 {
 	Oid			trigger;
 
+	target->not_merged = target->merge_hint = NULL;
 	if (!class->relispopulated)
 		target->not_merged = "it is not populated";
 	else if (target->merge == MERGE_OFF)
@@ -160,6 +162,28 @@ target_explain_unmerged(RefreshTarget *target, Form_pg_class class)
 }
 
 /*
+ * Say that no part of a materialized view can be refreshed, since it is not
+ * merged.
+ */
+void
+target_explain_no_part(RefreshTarget *target, Form_pg_class class)
+{
+	target->method = REFRESH_METHOD_NONE;
+	target->sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+	target->message = psprintf("cannot refresh materialized view %s in part",
+							   target_display(target_label(target->schema,
+														   target->name)));
+	target->detail = psprintf("It is not merged: %s.", target->not_merged);
+	if (target->merge_hint != NULL)
+		target->hint = target->merge_hint;
+	else if (!class->relispopulated)
+		target->hint = "Refresh the whole view first.";
+	else
+		target->hint = psprintf("Set %s to \"worker\".",
+								target_merge_setting());
+}
+
+/*
  * Say what to do for readers who wait for a REFRESH that could be
  * CONCURRENTLY.  "indexed" says whether the view has the index for that.
  */
@@ -167,8 +191,7 @@ void
 target_explain_blocking(RefreshTarget *target, Form_pg_class class,
 						bool indexed)
 {
-	const char *merge = refresher_merge == MERGE_OFF ?
-		"\"" REFRESHER_NAME ".merge\"" : "its own \"merge\" in the list";
+	const char *merge = target_merge_setting();
 
 	if (target->merge == MERGE_OFF)
 		target->merge_hint = indexed ?
@@ -176,6 +199,16 @@ target_explain_blocking(RefreshTarget *target, Form_pg_class class,
 					 target_role_name(class->relowner), merge) :
 			psprintf("Readers wait for its refreshes: set %s to \"worker\", or create a unique index on columns of it, without a WHERE clause.",
 					 merge);
+}
+
+/*
+ * Where merges were turned off, if they were for one view.
+ */
+static const char *
+target_merge_setting(void)
+{
+	return refresher_merge == MERGE_OFF ?
+		"\"" REFRESHER_NAME ".merge\"" : "its own \"merge\" in the list";
 }
 
 /*

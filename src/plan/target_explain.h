@@ -27,6 +27,8 @@ extern void target_explain_ambiguity(RefreshTarget *target, Oid one,
 extern void target_explain_missing(RefreshTarget *target);
 extern void target_explain_unmerged(RefreshTarget *target,
 									Form_pg_class class);
+extern void target_explain_no_part(RefreshTarget *target,
+								   Form_pg_class class);
 extern void target_explain_blocking(RefreshTarget *target,
 									Form_pg_class class, bool indexed);
 extern const char *target_relkind_name(char relkind);

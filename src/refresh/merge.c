@@ -29,7 +29,6 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
-#include "commands/defrem.h"
 #include "commands/matview.h"
 #include "commands/tablecmds.h"
 #include "executor/executor.h"
@@ -162,25 +161,16 @@ merge_open(RangeVar *name, bool part)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("\"%s\" is not a materialized view",
 						RelationGetRelationName(relation))));
-	if (!RelationIsPopulated(relation))
+	if (!RelationIsPopulated(relation) && !part)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 part ?
-				 errmsg("a materialized view that is not populated cannot be refreshed in part") :
-				 errmsg("CONCURRENTLY cannot be used when the materialized view is not populated"),
-				 part ? errhint("Refresh the whole view first.") : 0));
+				 errmsg("CONCURRENTLY cannot be used when the materialized view is not populated")));
 	if (!merge_class_can(relation->rd_rel))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 part ?
-				 errmsg("materialized view \"%s\" cannot be refreshed in part, since it is not stored as a heap",
-						RelationGetRelationName(relation)) :
 				 errmsg("materialized view \"%s\" was altered while its refresh waited for it",
 						RelationGetRelationName(relation)),
-				 part ?
-				 errdetail("It is stored by access method %s.",
-						   get_am_name(relation->rd_rel->relam)) : 0,
-				 part ? 0 : errhint("Refresh it again.")));
+				 errhint("Refresh it again.")));
 	return relation;
 }
 
