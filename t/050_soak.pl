@@ -83,6 +83,13 @@ sub show_failure
 	  foreach sort keys %{ $scene->{settings} };
 	$scene->tell('what goes on:');
 	$scene->tell("    $_") foreach split /\n/, $activity;
+	foreach my $database (@{ $scene->{databases} })
+	{
+		my (undef, $windows) = $scene->try($database, windows_state_sql());
+
+		$scene->tell("the windows of $database:");
+		$scene->tell("    $_") foreach split /\n/, $windows;
+	}
 	$scene->tell('what was wrong:');
 	$scene->tell("    $_") foreach @{ $scene->{complaints} };
 	return;

@@ -15,7 +15,7 @@ use Skipping qw(is_different_sql);
 
 our @EXPORT = qw(
   make_database make_extension extension_sql load_scripts compare_sql
-  different_sql broken_sql windows_sql windows_behind_sql reset_windows_sql
+  different_sql broken_sql windows_sql windows_behind_sql windows_state_sql reset_windows_sql
   random_list invalid_list hopeless is_marked windows
 );
 
@@ -363,6 +363,20 @@ sub windows_behind_sql
 		ELSE c.until::timestamptz < (SELECT max(r.at) FROM soak.rows AS r) END)
 	FROM bigbrotr_refresher.windows AS c
 	WHERE EXISTS (SELECT FROM soak.rows)};
+}
+
+# What keeps them from it
+sub windows_state_sql
+{
+	return q{
+	SELECT * FROM bigbrotr_refresher.windows;
+	SELECT 'rows', count(*), max(by::text::numeric), max(at), pg_current_snapshot(),
+		clock_timestamp() FROM soak.rows;
+	SELECT 'prepared', * FROM pg_prepared_xacts;
+	SELECT 'running', pid, datname, backend_type, xact_start, backend_xid, backend_xmin
+	FROM pg_stat_activity WHERE coalesce(backend_xid, backend_xmin) IS NOT NULL;
+	SELECT * FROM bigbrotr_refresher.history WHERE view ~ 'soak.by_'
+	ORDER BY id DESC LIMIT 6};
 }
 
 # The materialized views that are not what their query returns now, of those
