@@ -357,12 +357,12 @@ sub windows_sql
 sub windows_behind_sql
 {
 	return q{
-	SELECT count(*) < 2 OR bool_or(CASE c.kind
-		WHEN 'xid8' THEN c.until::xid8 <= (SELECT r.by FROM soak.rows AS r
-			ORDER BY r.by DESC LIMIT 1)
-		ELSE c.until::timestamptz < (SELECT max(r.at) FROM soak.rows AS r) END)
-	FROM bigbrotr_refresher.windows AS c
-	WHERE EXISTS (SELECT FROM soak.rows)};
+	SELECT EXISTS (SELECT FROM soak.rows) AND (
+		SELECT count(*) < 2 OR bool_or(CASE c.kind
+			WHEN 'xid8' THEN c.until::xid8 <= (SELECT r.by FROM soak.rows AS r
+				ORDER BY r.by DESC LIMIT 1)
+			ELSE c.until::timestamptz < (SELECT max(r.at) FROM soak.rows AS r) END)
+		FROM bigbrotr_refresher.windows AS c)};
 }
 
 # What keeps them from it
