@@ -113,13 +113,15 @@ decide_work(const DecideFacts *facts)
 /*
  * Does the worker leave instead?  A worker that always has something due would
  * never rest, so it makes way for others after a cycle, and has its turn again
- * after them.  A request is served first.
+ * after them.  A request is served first, and so is what is due by the length
+ * of the sleep alone, since the next worker would not know that.
  */
 static bool
 decide_leaves(const DecideFacts *facts, const Decision *decision)
 {
 	if (decision->action == DECIDE_CYCLE)
-		return facts->others_wait && facts->had_turn && !facts->run_requested;
+		return facts->others_wait && facts->had_turn &&
+			!facts->run_requested && facts->next_due <= facts->clock;
 	return decision->action == DECIDE_REST &&
 		(facts->others_wait ||
 		 decision->until - decide_now(facts) >= DECIDE_SOON);
