@@ -443,6 +443,21 @@ is( $inside->query('SELECT DISTINCT advice
 		FROM bigbrotr_refresher.plan() WHERE error IS NULL'),
 	'No worker refreshes it: the database does not accept connections. Allow them by ALTER DATABASE.',
 	'and plan() says so');
+
+# The launcher may hear of it later than who asks.
+kill 'STOP', $pid;
+$inside->{stderr} = '';
+$inside->query_until(qr/asked/,
+	"ALTER DATABASE closing ALLOW_CONNECTIONS true;\n\\echo asked\nSELECT FROM bigbrotr_refresher.run(true);\n");
+$node->poll_query_until('postgres', q{SELECT bool_or(wait_event_type = 'Extension'
+		OR state = 'idle' AND query ~ 'run')
+	FROM pg_stat_activity
+	WHERE datname = 'closing' AND backend_type = 'client backend'})
+  or die 'nobody waits';
+kill 'CONT', $pid;
+$inside->query('\echo done');
+unlike($inside->{stderr}, qr/ERROR/,
+	'once it accepts connections, a cycle is run');
 $inside->quit;
 configure($node, databases => undef);
 

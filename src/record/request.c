@@ -20,6 +20,7 @@
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -160,7 +161,8 @@ request_is_stopped(void)
 }
 
 /*
- * Is there no worker, and does this database not let one connect?
+ * Is there no worker, and does this database not let one connect?  The catalog
+ * is asked, since the launcher may not have heard yet.
  */
 static bool
 request_is_closed(void)
@@ -176,6 +178,7 @@ request_is_closed(void)
 	LWLockRelease(slots_shared->lock);
 	if (!closed)
 		return false;
+	AcceptInvalidationMessages();
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
 	if (!HeapTupleIsValid(tuple))
 		return false;
@@ -365,7 +368,7 @@ request_give_up(const RequestView *view, bool impatient, bool disabled)
 {
 	if (view->gone)
 		request_raise_gone();
-	if (view->closed)
+	if (view->closed && request_is_closed())
 		request_raise_closed();
 	if (view->refused && (impatient || !disabled))
 		request_raise_disabled();
