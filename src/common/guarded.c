@@ -402,7 +402,8 @@ guarded_leave(const GuardedCaller *caller)
 }
 
 /*
- * For actions: execute a statement, which is prepared on first use.
+ * Execute a statement, which is prepared on first use; in an action, or
+ * wherever else we are connected to SPI.
  */
 void
 guarded_execute(GuardedStatement *statement, Datum *values,

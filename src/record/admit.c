@@ -20,7 +20,7 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -31,32 +31,53 @@
 #include "src/common/guarded.h"
 #include "src/record/told.h"
 
-/* Deletes the row with the key of another one, which is its argument */
-typedef struct AdmitDelete
-{
-	const char *sql;
-	Oid			type;			/* of the argument, when it was prepared */
-	SPIPlanPtr	plan;
-} AdmitDelete;
+#define ADMIT_MAX_KEYS	2
 
-static AdmitDelete admit_deletes[GUARDED_NTABLES] = {
+/* A table's key, and what deletes the row that has it */
+typedef struct AdmitTable
+{
+	const char *keys[ADMIT_MAX_KEYS];	/* columns, in the order of arguments */
+	GuardedStatement delete;
+} AdmitTable;
+
+static const Oid admit_types[ADMIT_MAX_KEYS] = {TEXTOID, INT8OID};
+
+static AdmitTable admit_tables[GUARDED_NTABLES] = {
 	[GUARDED_HISTORY] = {
-		.sql = "DELETE FROM ONLY bigbrotr_refresher.history AS h"
-		" WHERE h.view OPERATOR(pg_catalog.=) ($1).view"
-		" AND h.id OPERATOR(pg_catalog.=) ($1).id",
+		.keys = {"view", "id"},
+		.delete = {
+			.sql = "DELETE FROM ONLY bigbrotr_refresher.history AS h"
+			" WHERE h.view OPERATOR(pg_catalog.=) $1"
+			" AND h.id OPERATOR(pg_catalog.=) $2",
+			.nargs = 2,
+			.types = admit_types,
+			.expected = SPI_OK_DELETE,
+		},
 	},
 	[GUARDED_VIEW_STATE] = {
-		.sql = "DELETE FROM ONLY bigbrotr_refresher.view_state AS s"
-		" WHERE s.view OPERATOR(pg_catalog.=) ($1).view",
+		.keys = {"view"},
+		.delete = {
+			.sql = "DELETE FROM ONLY bigbrotr_refresher.view_state AS s"
+			" WHERE s.view OPERATOR(pg_catalog.=) $1",
+			.nargs = 1,
+			.types = admit_types,
+			.expected = SPI_OK_DELETE,
+		},
 	},
 	[GUARDED_WINDOWS] = {
-		.sql = "DELETE FROM ONLY bigbrotr_refresher.windows AS w"
-		" WHERE w.target OPERATOR(pg_catalog.=) ($1).target",
+		.keys = {"target"},
+		.delete = {
+			.sql = "DELETE FROM ONLY bigbrotr_refresher.windows AS w"
+			" WHERE w.target OPERATOR(pg_catalog.=) $1",
+			.nargs = 1,
+			.types = admit_types,
+			.expected = SPI_OK_DELETE,
+		},
 	},
 };
 
 static void admit_insert(const TriggerData *data);
-static void admit_delete(AdmitDelete *delete, Oid type, Datum row);
+static void admit_delete(AdmitTable *table, HeapTuple row, TupleDesc desc);
 
 PG_FUNCTION_INFO_V1(bigbrotr_refresher_admit_row);
 
@@ -102,9 +123,8 @@ admit_insert(const TriggerData *data)
 	if (table == GUARDED_NTABLES)
 		return;
 	LockRelationOid(RelationGetRelid(relation), ShareRowExclusiveLock);
-	admit_delete(&admit_deletes[table], relation->rd_rel->reltype,
-				 heap_copy_tuple_as_datum(data->tg_trigtuple,
-										  RelationGetDescr(relation)));
+	admit_delete(&admit_tables[table], data->tg_trigtuple,
+				 RelationGetDescr(relation));
 
 	/* The worker knows another state of the view. */
 	if (table == GUARDED_VIEW_STATE)
@@ -112,33 +132,25 @@ admit_insert(const TriggerData *data)
 }
 
 /*
- * A dump may have a million rows, so the plan is kept for as long as the
- * table is the same.
+ * Delete the row that has the key of this one.
  */
 static void
-admit_delete(AdmitDelete *delete, Oid type, Datum row)
+admit_delete(AdmitTable *table, HeapTuple row, TupleDesc desc)
 {
-	int			result;
+	Datum		values[ADMIT_MAX_KEYS];
+	char		nulls[ADMIT_MAX_KEYS];
 
+	for (int i = 0; i < table->delete.nargs; i++)
+	{
+		bool		isnull;
+
+		values[i] = SPI_getbinval(row, desc,
+								  SPI_fnumber(desc, table->keys[i]), &isnull);
+		nulls[i] = isnull ? 'n' : ' ';
+	}
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
-	if (delete->type != type)
-	{
-		SPIPlanPtr	plan = SPI_prepare(delete->sql, 1, &type);
-
-		if (plan == NULL)
-			elog(ERROR, "could not prepare \"%s\": %s", delete->sql,
-				 SPI_result_code_string(SPI_result));
-		SPI_keepplan(plan);
-		if (delete->plan != NULL)
-			SPI_freeplan(delete->plan);
-		delete->plan = plan;
-		delete->type = type;
-	}
-	result = SPI_execute_plan(delete->plan, &row, NULL, false, 0);
-	if (result != SPI_OK_DELETE)
-		elog(ERROR, "could not execute \"%s\": %s", delete->sql,
-			 SPI_result_code_string(result));
+	guarded_execute(&table->delete, values, nulls, false);
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "could not disconnect from SPI");
 }
