@@ -85,9 +85,9 @@ slots_shmem_startup(void)
 	{
 		dsa_area   *area;
 
-		memset(slots_shared, 0, slots_fixed_size() + slots_prepared_size());
+		memset(slots_shared, 0, slots_fixed_size());
 		slots_shared->prepared = (SlotsPrepared *)
-			((char *) slots_shared + slots_fixed_size());
+			((char *) slots_place() - slots_prepared_size());
 		slots_shared->lock = &GetNamedLWLockTranche(REFRESHER_NAME)->lock;
 		ConditionVariableInit(&slots_shared->served);
 		slots_shared->registered = *slots_registered;
@@ -106,12 +106,17 @@ slots_shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
+/*
+ * The size of all that comes before the area; at its end are the prepared
+ * transactions.
+ */
 static Size
 slots_fixed_size(void)
 {
-	return MAXALIGN(add_size(offsetof(SlotsShared, running),
-							 mul_size(max_worker_processes,
-									  sizeof(StatusRunning))));
+	return add_size(MAXALIGN(add_size(offsetof(SlotsShared, running),
+									  mul_size(max_worker_processes,
+											   sizeof(StatusRunning)))),
+					slots_prepared_size());
 }
 
 static Size
@@ -123,14 +128,13 @@ slots_prepared_size(void)
 static Size
 slots_shmem_size(void)
 {
-	return add_size(add_size(slots_fixed_size(), slots_prepared_size()),
-					SLOTS_AREA_SIZE);
+	return add_size(slots_fixed_size(), SLOTS_AREA_SIZE);
 }
 
 static void *
 slots_place(void)
 {
-	return (char *) slots_shared + slots_fixed_size() + slots_prepared_size();
+	return (char *) slots_shared + slots_fixed_size();
 }
 
 /*

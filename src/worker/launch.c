@@ -39,8 +39,8 @@ launch_wait(const ClaimFacts *facts)
 
 /*
  * Decide which workers to start: those that left longest ago, up to the limit
- * of workers.  Workers that stay do not count, since they would keep
- * all others out.
+ * of workers.  Workers that stay do not count, since they would keep all others
+ * out.
  *
  * decision->order must have room for n numbers.
  */
